@@ -1,0 +1,61 @@
+# flpoc: two commands to begin with: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+SOURCES := core/src $(wildcard plugins/*/src)
+PROJECTS := $(wildcard core/pyproject.toml plugins/*/pyproject.toml)
+# what builds packages; at hand, it need not be fetched for each of them (pyhocon comes as source)
+BUILDERS := hatchling editables setuptools wheel
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench chaos docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Train on two sites of this machine: prepare, start, submit, watch, download, stop
+	@PATH="$(abspath $(VENV))/bin:$$PATH" docs/examples/digits/demo.sh results
+
+test: lint ## Check and test everything
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style and types
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy $(SOURCES)
+
+bench: $(VENV)/.dev ## Measure flpoc on this machine; ARGS="..." are passed on
+	@$(PY) tests/bench/run.py $(ARGS)
+
+chaos: $(VENV)/.dev ## Kill processes at random instants and compare the models; ARGS="..." are passed on
+	@$(PY) tests/chaos/run.py $(ARGS)
+
+docs: $(VENV)/.dev ## Write the reference pages anew from the source
+	@$(PY) docs/reference/generate.py
+
+clean: ## Remove the environment and what tools have left; results stay
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	@find . -name .git -prune -o \( -name __pycache__ -o -name .mypy_cache -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "flpoc needs Python 3.11 or newer; $(PYTHON) is not. Name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "$(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# what the demo needs: core, the local launcher, and what its example imports
+$(VENV)/.demo: $(PY) $(PROJECTS) docs/examples/digits/requirements.txt
+	@echo "Installing flpoc into $(VENV) ..."
+	@$(PY) -m pip install --quiet $(BUILDERS)
+	@$(PY) -m pip install --quiet --no-build-isolation -e ./core -e ./plugins/builtin_local -r docs/examples/digits/requirements.txt
+	@touch $@
+
+# everything of this repository, and the tools
+$(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
+	@echo "Installing plugins and tools into $(VENV) ..."
+	@$(PY) -m pip install --quiet --no-build-isolation -r requirements-dev.txt
+	@touch $@

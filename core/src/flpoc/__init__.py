@@ -1,0 +1,22 @@
+"""flpoc: federated learning, open through plugins.
+
+This is what a plugin imports: :class:`Component` to describe what it offers,
+:data:`hookimpl` to mark its hooks, :data:`API` to name the interface it was
+written for.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+from flpoc.components import Component, NoSettings
+
+#: The plugin interface of this flpoc. A plugin states its own in ``FLPOC_API``.
+API = 1
+
+#: Marks a function of a plugin's ``hooks.py`` as the implementation of a hook.
+hookimpl = pluggy.HookimplMarker("flpoc")
+
+__version__ = "0.1.0"
+
+__all__ = ["API", "Component", "NoSettings", "__version__", "hookimpl"]

@@ -1,0 +1,24 @@
+"""``flpoc job``: everything about jobs."""
+
+from __future__ import annotations
+
+import click
+
+from flpoc.cli.command import Group
+
+_TABLE = (
+    ("abort", "flpoc.cli.job_change:abort", "End a job that has not ended."),
+    ("delete", "flpoc.cli.job_change:delete", "Delete a job that has ended, and all that is kept of it."),
+    ("download", "flpoc.cli.job_download:download", "Download a job's results and logs."),
+    ("list", "flpoc.cli.job_list:list_jobs", "List jobs."),
+    ("logs", "flpoc.cli.job_logs:logs", "Show the logs of a job."),
+    ("meta", "flpoc.cli.job_list:meta", "Show everything about a job."),
+    ("monitor", "flpoc.cli.job_watch:monitor", "Follow a job round by round until it has ended."),
+    ("submit", "flpoc.cli.job_change:submit", "Submit a job."),
+    ("wait", "flpoc.cli.job_watch:wait", "Wait until a job has ended."),
+)
+
+
+@click.group(cls=Group, table=_TABLE, help="Submit, watch and manage jobs, and download their results.")
+def job() -> None:
+    pass

@@ -1,0 +1,99 @@
+"""``flpoc job wait | monitor``: following a job until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import click
+
+from flpoc.cli.command import Command, Record
+from flpoc.cli.connect import Connection, connects, job_argument
+from flpoc.cli.job_follow import Follower
+from flpoc.cli.job_look import Look, Pace
+from flpoc.cli.options import Number, option
+from flpoc.cli.progress import Progress
+from flpoc.errors import DeadlineError
+from flpoc.formatting import Report
+
+_TIMEOUT = Number(float, low=0, high=1e9)
+_INTERVAL = Number(float, low=0, above=True, high=1e6)
+
+
+@click.command("wait", cls=Command, examples=("flpoc job wait ID --timeout 600",), mutating=False, idempotent=True)
+@job_argument
+@option("--timeout", type=_TIMEOUT, default=0, show_default=True, help="Give up after SEC seconds; 0: never.")
+@option("--interval", type=_INTERVAL, default=2, show_default=True, help="How often progress is shown at most.")
+@option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
+@connects
+def wait(connection: Connection, job_id: str, timeout: float, interval: float, metrics: tuple[str, ...]) -> Report:
+    """Wait until a job has ended; the exit status says how.
+
+    A server that is restarted meanwhile is waited for.
+    """
+    look = Look(wanted=metrics)
+    try:
+        with (
+            connection.open() as session,
+            Progress(f"job {job_id}") as bar,
+            Follower(session, job_id, timeout) as follower,
+        ):
+            connection.call.note_if_watched(f"Waiting for job {job_id} in study {connection.study}.")
+            for meta in follower.metas():
+                if meta is None:
+                    bar.update(title="the server is away; waiting for it")
+                    continue
+                look.see(meta)
+                bar.update(title=look.title(), done=look.rounds_done, total=meta.get("rounds_total"))
+    except DeadlineError as error:
+        if error.code != "TIMEOUT":
+            raise
+        return look.too_late(error, timeout)
+    return look.final()
+
+
+@click.command(
+    "monitor",
+    cls=Command,
+    examples=("flpoc job monitor ID", "flpoc job monitor ID --format jsonl"),
+    mutating=False,
+    idempotent=True,
+    streaming=True,
+)
+@job_argument
+@option("--timeout", type=_TIMEOUT, default=0, show_default=True, help="Give up after SEC seconds; 0: never.")
+@option("--interval", type=_INTERVAL, default=2, show_default=True, help="How often progress is shown at most.")
+@option("--stats-target", type=click.Choice(["server", "client", "all"]), default="server", show_default=True,
+        help="Whose metrics are shown; those of the server are the means over the sites.")  # fmt: skip
+@option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
+@connects
+def monitor(  # noqa: PLR0917 - click gives them by name
+    connection: Connection, job_id: str, timeout: float, interval: float, stats_target: str, metrics: tuple[str, ...]
+) -> Generator[Record, None, Report]:
+    """Follow a job round by round until it has ended; the exit status says how.
+
+    With ``--format jsonl`` every step is a JSON object on a line of its own;
+    the last one has ``"terminal": true``.
+    """
+    look = Look(wanted=metrics)
+    try:
+        yield from _follow(connection, job_id, timeout, look, Pace(interval))
+    except DeadlineError as error:
+        if error.code != "TIMEOUT":
+            raise
+        return look.too_late(error, timeout)
+    return look.final(look.news(), stream=connection.call.formatter.streams)
+
+
+def _follow(
+    connection: Connection, job_id: str, timeout: float, look: Look, pace: Pace
+) -> Generator[Record, None, None]:
+    with connection.open() as session, Progress(f"job {job_id}") as bar, Follower(session, job_id, timeout) as follower:
+        for meta in follower.metas(pace.patience):
+            if meta is None and follower.away:
+                connection.call.note("The server is away; waiting for it to come back.")
+            elif meta is not None:
+                look.see(meta)
+                bar.update(title=look.title(), done=look.rounds_done, total=meta.get("rounds_total"))
+            if look.meta and pace.may_speak(look):
+                yield Record(look.record(), "\n".join(look.news()))
+                pace.said(look)

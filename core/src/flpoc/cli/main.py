@@ -1,0 +1,26 @@
+"""The entry point of ``flpoc``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+#: What core offers: name, where the click command is, one line for ``flpoc --help``.
+#: Modules named here are imported when their command is called, not before.
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("config", "flpoc.cli.config:config", "Show and change this user's settings and startup kits."),
+    ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
+    ("plugins", "flpoc.cli.plugins:plugins", "List installed plugins and what each offers."),
+    ("poc", "flpoc.cli.poc:poc", "Prepare, start and stop a server and its sites on this machine."),
+    ("version", "flpoc.cli.version:version", "Show the version of flpoc."),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status; never raises for what a user can cause."""
+    try:
+        from flpoc.cli.run import run
+
+        return run(sys.argv[1:] if argv is None else argv, COMMANDS)
+    except KeyboardInterrupt:
+        return 130

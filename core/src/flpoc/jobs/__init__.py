@@ -1,0 +1,1 @@
+"""Jobs: the job file, its states, the ledger, archives."""

@@ -1,0 +1,224 @@
+"""Launching a job's processes so that any later process can find them again.
+
+Before a process is started, its name and the hash of its token are written
+to ``state/handles/``; after it, its handle. Whoever comes later, a restarted
+owner or ``flpoc poc stop``, reads these files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from flpoc.errors import ConfigError
+from flpoc.launching import Handle, Launcher, LaunchRequest, Needs, State, Status
+from flpoc.settings import parse_json, structure
+
+log = logging.getLogger("flpoc.jobs")
+
+TOKEN_FILE = "token"  # noqa: S105 - the name of a file
+
+
+@attrs.frozen
+class Attempt:
+    """One launch of a controller or trainer.
+
+    Attributes:
+        job: Job id.
+        run: Number of the job's run.
+        site: Where; ``server`` for a controller.
+        number: Counts the launches of this role in this run, from 1.
+        folder: The only folder it may write, absolute.
+        token_hash: SHA-256 of its token, hex; empty when revoked.
+        handle: What the launcher gave; None while it is being started.
+    """
+
+    job: str
+    run: int
+    site: str
+    number: int
+    folder: str
+    token_hash: str
+    handle: Handle | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}.{self.run}.{self.site}.{self.number}"
+
+    def knows(self, token: bytes) -> bool:
+        """Whether *token* is this attempt's, in constant time."""
+        return bool(self.token_hash) and hmac.compare_digest(hashlib.sha256(token).hexdigest(), self.token_hash)
+
+
+class Attempts:
+    """The attempts of one owner: a server, or a site agent."""
+
+    def __init__(self, state: Path, launcher: Launcher, launcher_name: str) -> None:
+        self._handles = state / "handles"
+        self._handles.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._launcher = launcher
+        self.launcher_name = launcher_name
+
+    def recorded(self) -> list[Attempt]:
+        """All attempts that were begun and not yet forgotten, in the order of their numbers."""
+        found = []
+        for path in sorted(self._handles.glob("*.json")):
+            try:
+                found.append(structure(parse_json(path.read_bytes(), str(path)), Attempt))
+            except ConfigError as error:
+                # power was lost while it was written, and with it the process that it was about
+                log.warning("%s; it is put aside", error.message)
+                path.rename(path.with_suffix(".damaged"))
+        return sorted(found, key=lambda one: (one.job, one.run, one.site, one.number))
+
+    def begin(self, job: str, run: int, site: str, number: int, runs: Path) -> Attempt:
+        """Make the attempt's folder and token, and record it before anything is started."""
+        folder = runs / str(number)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "tmp").mkdir(mode=0o700, exist_ok=True)
+        token = secrets.token_bytes(32)
+        path = folder / TOKEN_FILE
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(token)
+        attempt = Attempt(job, run, site, number, str(folder), hashlib.sha256(token).hexdigest())
+        self.record(attempt)
+        return attempt
+
+    def record(self, attempt: Attempt) -> None:
+        path = self._handles / f"{attempt.name}.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(attrs.asdict(attempt)))
+        part.rename(path)
+
+    def forget(self, attempt: Attempt) -> None:
+        (self._handles / f"{attempt.name}.json").unlink(missing_ok=True)
+
+    async def adopt(self, left: list[Attempt]) -> Attempt | None:
+        """Of what a former owner left of one job, keep the newest that still runs; end and forget the others."""
+        alive = [one for one in left if self.poll(one).running][-1:]
+        for one in left:
+            if one not in alive:
+                await asyncio.to_thread(self.stop, one, 0.5)
+                self.forget(one)
+        return alive[0] if alive else None
+
+    def launch(
+        self,
+        attempt: Attempt,
+        argv: tuple[str, ...],
+        *,
+        log: Path,
+        socket: Path,
+        env: dict[str, str],
+        needs: Needs,
+        project: str,
+    ) -> Attempt:
+        """Start the process of a recorded attempt (blocking).
+
+        Raises:
+            LaunchError: It could not be started.
+        """
+        folder = Path(attempt.folder)
+        owner = {"FLPOC_SOCKET": str(socket), "FLPOC_TOKEN_FILE": str(folder / TOKEN_FILE)}
+        request = LaunchRequest(
+            name=attempt.name,
+            argv=argv,
+            workdir=str(folder),
+            state=str(folder.parent.parent / "launches" / str(attempt.number)),
+            log=str(log),
+            env={**environment(folder, needs), **env, **owner},
+            needs=needs,
+            network="agent",
+            labels={"project": project, "site": attempt.site, "job": attempt.job},
+        )
+        launched = attrs.evolve(attempt, handle=self._launcher.launch(request))
+        self.record(launched)
+        return launched
+
+    def poll(self, attempt: Attempt) -> Status:
+        """How its process is; one whose launch was never recorded counts as lost."""
+        if attempt.handle is None:
+            return Status(State.EXITED, None, "its start was interrupted")
+        return self._launcher.poll(attempt.handle)
+
+    def wait(self, attempt: Attempt, timeout: float) -> bool:
+        """Wait until its process has ended (blocking); false if it still runs after *timeout* seconds."""
+        return attempt.handle is None or not self._launcher.wait(attempt.handle, timeout).running
+
+    def stop(self, attempt: Attempt, grace: float) -> None:
+        """End its process and all children (blocking)."""
+        if attempt.handle is not None:
+            self._launcher.stop(attempt.handle, grace=grace)
+
+    def logs(self, attempt: Attempt, tail: int) -> str:
+        return self._launcher.logs(attempt.handle, tail=tail) if attempt.handle is not None else ""
+
+    def watch(self, attempt: Attempt, ended: Callable[[Attempt, Status], None]) -> None:
+        """Call *ended* in the running event loop once the process is gone."""
+        loop = asyncio.get_running_loop()
+
+        def wait() -> None:
+            status = self.poll(attempt)
+            while status.running and attempt.handle is not None:
+                status = self._launcher.wait(attempt.handle, 3600.0)
+            try:
+                loop.call_soon_threadsafe(ended, attempt, status)
+            except RuntimeError:
+                return  # the owner itself has ended; the next one will look again
+
+        threading.Thread(target=wait, name=f"watch {attempt.name}", daemon=True).start()
+
+
+def signal_name(code: int | None) -> str:
+    """``SIGKILL`` for -9; empty for what is not the end by a signal."""
+    if code is None or code >= 0:
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def environment(folder: Path, needs: Needs) -> dict[str, str]:
+    """The environment of a job process, before what is particular to it.
+
+    Numeric libraries are held to the processors that were asked for: their
+    results depend on the number of threads.
+    """
+    threads = str(max(1, int(needs.cpus)))
+    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": "0",
+        **{f"{library}_NUM_THREADS": threads for library in libraries},
+        "VECLIB_MAXIMUM_THREADS": threads,
+        **_gpus(needs),
+        # keeps a model's pages from being held back by the allocator once freed
+        "MALLOC_ARENA_MAX": "2",
+    }
+
+
+def _gpus(needs: Needs) -> dict[str, str]:
+    """The graphics processors that were asked for, else those that the owner was given."""
+    name = "CUDA_VISIBLE_DEVICES"
+    if needs.gpus:
+        return {name: ",".join(needs.gpus)}
+    return {name: os.environ[name]} if name in os.environ else {}

@@ -1,0 +1,241 @@
+"""The job file as data: everything that a job says, all values written."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import attrs
+
+from flpoc.errors import ConfigError
+
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+STUDY_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\Z")
+SUBMIT_TOKEN = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+
+#: In ``scripts``, what holds for every site that is not named.
+DEFAULT_SITE = "@default"
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Any:
+    def check(_: Any, attribute: Any, value: str) -> None:
+        if not pattern.match(value):
+            raise ValueError(f"{attribute.name}: {value!r} is not {what}")
+
+    return check
+
+
+def _positive(_: Any, attribute: Any, value: float | None) -> None:
+    if value is not None and not 0 < value < 1e9:
+        raise ValueError(f"{attribute.name} must be greater than 0")
+
+
+def _below_code(_: Any, attribute: Any, value: str) -> None:
+    parts = value.split("/")
+    if value and ("\0" in value or "\\" in value or "" in parts or "." in parts or ".." in parts):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not a path below code/")
+
+
+def _passable(_: Any, attribute: Any, value: Any) -> None:
+    """Arguments and environment variables as the system can pass them on."""
+    words = (*value, *value.values()) if isinstance(value, dict) else value
+    if any("\0" in word for word in words):
+        raise ValueError(f"{attribute.name}: a NUL character cannot be passed to a program")
+    if isinstance(value, dict) and any(not name or "=" in name for name in value):
+        raise ValueError(f"{attribute.name}: the name of a variable is empty or has a '=' in it")
+
+
+def _gpu_count(_: Any, attribute: Any, value: int) -> None:
+    if not 0 <= value <= 1024:
+        raise ValueError(f"{attribute.name} must be between 0 and 1024")
+
+
+def _fits_64_bits(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_fits_64_bits, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_fits_64_bits, value))
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
+
+
+def _sendable(_: Any, attribute: Any, value: Any) -> None:
+    if not _fits_64_bits(value):
+        raise ValueError(f"{attribute.name}: a whole number must fit into 64 bits")
+
+
+@attrs.frozen
+class ScriptSpec:
+    """What a site runs.
+
+    Attributes:
+        script: Path of the training script below ``code/``.
+        args: Arguments of the script.
+        command: Program that runs the script, with its own arguments; empty: the site's Python.
+        env: Further environment variables.
+        cpus: Processors, also the number of threads of numeric libraries.
+        memory_gib: Main memory; None for no limit.
+        gpus: Number of graphics processors.
+    """
+
+    script: str = attrs.field(validator=_passable)
+    args: tuple[str, ...] = attrs.field(default=(), validator=_passable)
+    command: tuple[str, ...] = attrs.field(default=(), validator=_passable)
+    env: dict[str, str] = attrs.field(factory=dict, validator=_passable)
+    cpus: float = attrs.field(default=1.0, validator=_positive)
+    memory_gib: float | None = attrs.field(default=None, validator=_positive)
+    gpus: int = attrs.field(default=0, validator=_gpu_count)
+
+
+@attrs.frozen
+class TimeoutSpec:
+    """The three time-outs, in seconds.
+
+    Attributes:
+        stall: A site without any progress (bytes, client API calls, CPU time) for this long is lost.
+        join_timeout: A site must have connected its trainer this long after it was told.
+        round_deadline: A round is closed after this long; None for no limit.
+    """
+
+    stall: float = attrs.field(default=600.0, validator=_positive)
+    join_timeout: float = attrs.field(default=300.0, validator=_positive)
+    round_deadline: float | None = attrs.field(default=None, validator=_positive)
+
+
+@attrs.frozen
+class JobSpec:
+    """A job, complete: every value is written, defaults included.
+
+    Attributes:
+        name: For people.
+        study: The tenant it belongs to.
+        sites: Sites that take part; empty: all sites of the study that are connected when it starts.
+        mandatory_sites: Sites without which it does not start.
+        min_clients: How many sites it takes to start; None: all of ``sites``, or one if none are named.
+        quorum: How many updates close a round; None: all sites that started, and a round with fewer fails the job.
+        workflow: Name of the workflow.
+        rounds: Number of rounds.
+        workflow_settings: Settings of the workflow.
+        aggregator: Name of the aggregator.
+        aggregator_settings: Settings of the aggregator.
+        initial_model: A safetensors file below ``code/`` to start from; empty: the sites start from their own.
+        seed: From which every site's and round's seed is derived.
+        scripts: What each site runs; ``@default`` for those not named.
+        timeouts: The three time-outs.
+        keep_rounds: Keep the model of every round.
+        partial: Allow updates with a subset of the model's tensors.
+        plugins: ``kind/name`` of components that every site must have.
+        filters: Names of filters that every site applies.
+        tracking: Names of trackers.
+        encryption: Name of a cipher, or empty.
+    """
+
+    name: str = attrs.field(validator=_matching(JOB_NAME, "a job name (letters, digits, . _ -)"))
+    scripts: dict[str, ScriptSpec]
+    study: str = attrs.field(default="default", validator=_matching(STUDY_NAME, "a study name"))
+    sites: tuple[str, ...] = ()
+    mandatory_sites: tuple[str, ...] = ()
+    min_clients: int | None = None
+    quorum: int | None = None
+    workflow: str = "fedavg"
+    rounds: int = 2
+    workflow_settings: dict[str, Any] = attrs.field(factory=dict, validator=_sendable)
+    aggregator: str = "mean"
+    aggregator_settings: dict[str, Any] = attrs.field(factory=dict, validator=_sendable)
+    initial_model: str = attrs.field(default="", validator=_below_code)
+    seed: int = attrs.field(default=0, validator=_sendable)
+    timeouts: TimeoutSpec = attrs.field(factory=TimeoutSpec)
+    keep_rounds: bool = False
+    partial: bool = False
+    plugins: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    tracking: tuple[str, ...] = ()
+    encryption: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.rounds <= 1_000_000:
+            raise ValueError("rounds must be between 1 and 1000000")
+        for key in ("min_clients", "quorum"):
+            value = getattr(self, key)
+            if value is not None and not 1 <= value <= 1_000_000:
+                raise ValueError(f"{key} must be between 1 and 1000000")
+        if not self.scripts:
+            raise ValueError("scripts: say what the sites run")
+        for site in {*self.sites, *self.mandatory_sites, *(set(self.scripts) - {DEFAULT_SITE})}:
+            if not SITE_NAME.match(site):
+                raise ValueError(f"{site!r} is not a site name")
+        if len({site.casefold() for site in self.sites}) != len(self.sites):
+            raise ValueError("sites: a site is named twice")
+        if self.sites:
+            if strangers := sorted(set(self.mandatory_sites) - set(self.sites)):
+                raise ValueError(f"mandatory_sites: {strangers[0]!r} is not among the sites")
+            for key in ("min_clients", "quorum"):
+                value = getattr(self, key)
+                if value is not None and value > len(self.sites):
+                    raise ValueError(f"{key} is {value}, but only {len(self.sites)} sites are named")
+            if DEFAULT_SITE not in self.scripts and (missing := sorted(set(self.sites) - set(self.scripts))):
+                raise ValueError(f"scripts: nothing is said for {missing[0]!r}, and there is no {DEFAULT_SITE!r}")
+
+    def script_for(self, site: str) -> ScriptSpec:
+        """What *site* runs.
+
+        Raises:
+            ConfigError: The job says nothing for it.
+        """
+        found = self.scripts.get(site) or self.scripts.get(DEFAULT_SITE)
+        if found is None:
+            raise ConfigError(f"scripts: nothing is said for {site!r}, and there is no {DEFAULT_SITE!r}")
+        return found
+
+    @property
+    def least(self) -> int:
+        """How many sites it takes to start."""
+        return self.min_clients or len(self.sites) or 1
+
+
+@attrs.frozen
+class FileEntry:
+    """A file of a job: path below the job folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen
+class Manifest:
+    """What a submitter signs: the job and every file of it.
+
+    Attributes:
+        spec: The job, complete.
+        files: Every file of ``code/``, sorted by path.
+        folder: Name of the folder that was submitted, for people.
+        project: The project it is for.
+        submitter: Name of the user who signs.
+        created: ISO 8601 UTC.
+        expires: ISO 8601 UTC; after this nobody starts it.
+    """
+
+    spec: JobSpec
+    files: tuple[FileEntry, ...]
+    folder: str
+    project: str
+    submitter: str
+    created: str
+    expires: str
+
+
+@attrs.frozen
+class SignedJob:
+    """A manifest as signed, with what is needed to check it.
+
+    Attributes:
+        manifest: Canonical JSON of a :class:`Manifest`.
+        signature: ECDSA P-256 with SHA-256 over ``manifest``, DER.
+        certificate: The submitter's certificate, PEM.
+    """
+
+    manifest: bytes
+    signature: bytes
+    certificate: bytes

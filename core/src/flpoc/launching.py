@@ -1,0 +1,187 @@
+"""Starting processes: the server and sites of a proof of concept, and the processes of jobs.
+
+A launcher is synchronous and stateless: whatever is needed to find a process
+again is in the :class:`Handle`, which is plain data and outlives its maker.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from flpoc.errors import UsageError
+
+#: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``open``: as the host.
+Network = Literal["none", "agent", "open"]
+
+
+@attrs.frozen
+class Mount:
+    """A folder that the process may see.
+
+    Attributes:
+        source: Where it is on the host, absolute.
+        target: Where the process sees it, absolute; the same as *source* for launchers without own file systems.
+        writable: Whether the process may change it.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@attrs.frozen
+class Needs:
+    """What a process needs.
+
+    Attributes:
+        cpus: Number of processors; also the number of threads that numeric libraries may start.
+        memory_gib: Main memory in GiB; None for no limit.
+        gpus: Ids of the graphics processors it may use.
+    """
+
+    cpus: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    memory_gib: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    gpus: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class LaunchRequest:
+    """What to start, and how.
+
+    Attributes:
+        name: Unique among what is running, e.g. ``job.site.attempt``; launching the same name again is the same launch.
+        argv: Program and arguments; never a shell line.
+        workdir: Folder the process starts in, absolute.
+        state: Folder where the launcher may keep its own records of this launch, absolute.
+        log: File that receives standard output and error, absolute.
+        env: The exact environment: nothing is added, nothing inherited.
+        log_limit: Bytes after which the log file is rotated once; at most twice this is kept.
+        mounts: Folders it may see besides the system's.
+        needs: Processors, memory, graphics processors.
+        network: How much of the network it may reach.
+        labels: Project, site, job and the like, for launchers that can show them.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    workdir: str
+    state: str
+    log: str
+    env: dict[str, str] = attrs.field(factory=dict)
+    log_limit: int = 50 << 20
+    mounts: tuple[Mount, ...] = ()
+    needs: Needs = attrs.field(factory=Needs)
+    network: Network = "open"
+    labels: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Handle:
+    """Enough to find a launched process again, from any later command.
+
+    Plain data: written to disk as JSON and read back by a ``stop`` that
+    shares nothing with the ``launch``.
+
+    Attributes:
+        launcher: Name of the launcher that made it.
+        name: The request's name.
+        ref: What the launcher needs to find it: JSON text, its own business.
+        pid: Process id on this host, 0 where that means nothing; for people and reports, never for signals.
+    """
+
+    launcher: str
+    name: str
+    ref: str
+    pid: int = 0
+
+
+class State(enum.Enum):
+    """Where a launched process is in its life."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@attrs.frozen
+class Status:
+    """What is known about a launched process.
+
+    Attributes:
+        state: Whether it runs.
+        code: Exit code once it has ended: 0 is success and nothing else, ``-N`` is the end by signal N,
+            None means that nobody knows.
+        reason: Why it ended, in words, where the engine says so.
+        peak_rss: Most memory it ever held, in bytes; None where unknown.
+    """
+
+    state: State
+    code: int | None = None
+    reason: str = ""
+    peak_rss: int | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.state is State.RUNNING
+
+
+class Launcher(ABC):
+    """Starts processes and finds them again.
+
+    An implementation keeps nothing in memory that a second instance, in
+    another process, would need.
+    """
+
+    @abstractmethod
+    def launch(self, request: LaunchRequest) -> Handle:
+        """Start it and return once it runs.
+
+        Launching a name that already runs returns the handle of what runs,
+        whoever asks.
+
+        Raises:
+            LaunchError: It could not be started; the hint says what to do.
+        """
+
+    @abstractmethod
+    def poll(self, handle: Handle) -> Status:
+        """Say how it is, at once. Never raises for a process that is gone."""
+
+    def wait(self, handle: Handle, timeout: float) -> Status:
+        """Wait until it has ended, at most *timeout* seconds, and say how it is."""
+        end = time.monotonic() + timeout
+        status = self.poll(handle)
+        while status.running and time.monotonic() < end:
+            time.sleep(min(0.1, max(0.0, end - time.monotonic())))  # engines that can notify override this method
+            status = self.poll(handle)
+        return status
+
+    @abstractmethod
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        """End it and all its children; ask first, insist after *grace* seconds.
+
+        Returns when nothing of it is left. Stopping what has already ended
+        does nothing.
+        """
+
+    @abstractmethod
+    def logs(self, handle: Handle, *, tail: int = 200) -> str:
+        """Give the last *tail* lines that it wrote; empty when there are none."""
+
+
+def check_request(request: LaunchRequest) -> None:
+    """Refuse a request that no launcher could honour.
+
+    Raises:
+        UsageError: A path is not absolute, or argv is empty.
+    """
+    if not request.argv or not request.name:
+        raise UsageError("a launch needs a name and a program")
+    for path in (request.workdir, request.state, request.log, *(m.source for m in request.mounts)):
+        if not Path(path).is_absolute():
+            raise UsageError(f"{request.name}: {path!r} is not an absolute path")

@@ -1,0 +1,1 @@
+"""Models: what travels between server and sites."""

@@ -1,0 +1,1 @@
+"""From a project file to kits, and from a kit to the identity it gives."""

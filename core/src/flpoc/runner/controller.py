@@ -1,0 +1,167 @@
+"""``python -m flpoc.runner.controller``: runs the workflow of one job."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, Literal
+
+from flpoc.aggregating import Aggregator, Update
+from flpoc.errors import FlpocError, IntegrityError
+from flpoc.models.tensors import TensorFile, checksum_file, write_tensors
+from flpoc.plugins import Plugins
+from flpoc.runner.blame import blame
+from flpoc.wire.job_messages import (
+    TO_CONTROLLER,
+    Assign,
+    Closed,
+    Commit,
+    Committed,
+    ControllerStart,
+    Finished,
+    LocalHello,
+    Over,
+    SiteUpdate,
+)
+from flpoc.wire.owner import Owner
+from flpoc.workflows import Federation, RoundResult
+
+
+class Controller(Federation):
+    """The federation as seen from the controller's process."""
+
+    #: Plugins that the server's kit allows.
+    plugins: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self._news = threading.Condition()
+        self._start: ControllerStart | None = None
+        self._closed: Closed | None = None
+        self._committed = -1
+        self._over = False
+        self._initial: Path | None = None
+        self._round = 0
+        self.folder = Path(os.environ["FLPOC_TOKEN_FILE"]).parent
+        self.model: TensorFile | None = None
+        self._owner = Owner(TO_CONTROLLER, LocalHello, self._take)
+        self._owner.start()
+        with self._news:
+            self._news.wait_for(lambda: self._start is not None)
+        assert self._start is not None
+        start = self._start
+        self.job, self.sites, self.code, self.plugins = start.spec, start.sites, Path(start.code), start.plugins
+        committed = start.committed
+        self.next_round = committed.round + 1 if committed is not None else 0
+        self.state = committed.state if committed is not None else b""
+        self._committed = self.next_round - 1
+        if committed is not None:
+            self.model = TensorFile.open(Path(committed.model))
+        self.aggregator: Aggregator
+
+    def _take(self, message: Any) -> None:
+        with self._news:
+            match message:
+                case ControllerStart():
+                    self._start = self._start or message
+                case Closed() if message.round == self._round:
+                    self._closed = message
+                    self._owner.settle("assign")
+                case Committed():
+                    self._committed = max(self._committed, message.round)
+                    self._owner.settle(f"commit {message.round}")
+                case Over():
+                    self._over = True
+            self._news.notify_all()
+
+    @property
+    def round_now(self) -> int:
+        return self._round
+
+    def start_from(self, path: Path) -> None:
+        # written anew: canonical, and without what else the file may carry
+        model = self.folder / "initial.safetensors"
+        model.unlink(missing_ok=True)
+        with TensorFile.open(path) as tensors:
+            write_tensors(model, tensors)
+        self.commit(-1, model, b"", {})
+
+    def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
+        self._round = round_number
+        assign = Assign(round_number, kind, tuple(self.sites), self.model is not None)
+        with self._news:
+            self._closed = None
+        self._owner.request("assign", assign)
+        with self._news:
+            self._news.wait_for(lambda: self._over or (self._closed is not None and self._closed.round == round_number))
+            closed = self._closed
+        if closed is None:
+            raise _JobOver
+        updates = tuple(_update(one) for one in closed.updates)
+        if kind == "train":
+            _check_alike(updates)
+        return RoundResult(updates, closed.missing, bool(updates) and all(one.evaluates for one in closed.updates))
+
+    def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
+        opened = TensorFile.open(model)
+        size = model.stat().st_size
+        message = Commit(round_number, model.name, size, checksum_file(model), state, metrics)
+        self._owner.request(f"commit {round_number}", message)
+        self.model = opened
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._over or self._committed >= self.job.rounds - 1)
+        self._owner.request("finish", Finished(metrics))
+        with self._news:
+            self._news.wait_for(lambda: self._over)
+
+    def failed(self, error: BaseException) -> None:
+        self._owner.send(blame(error, round_number=self._round, phase="aggregating"))
+
+    def close(self) -> None:
+        self._owner.close()
+
+
+class _JobOver(BaseException):
+    """The job has ended while the workflow was waiting: leave."""
+
+
+def _update(update: SiteUpdate) -> Update:
+    model = TensorFile.open(Path(update.path))
+    return Update(update.site, update.weight, model, update.params_type, update.metrics, update.meta)
+
+
+def _check_alike(updates: tuple[Update, ...]) -> None:
+    """In a round without a model, the first site in order says what tensors there are."""
+    for update in updates[1:]:
+        if difference := update.model.header.same_layout(updates[0].model.header):
+            raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
+
+
+def main() -> int:
+    controller = Controller()
+    try:
+        plugins = Plugins.of_kit(controller.plugins)
+        job = controller.job
+        controller.aggregator = plugins.create("aggregators", job.aggregator, job.aggregator_settings)
+        workflow = plugins.create("workflows", job.workflow, job.workflow_settings)
+        workflow.run(controller)
+    except _JobOver:
+        return 0
+    except Exception as error:  # noqa: BLE001 - whatever a workflow raises is the job's first cause
+        if not isinstance(error, FlpocError):
+            traceback.print_exc()
+        else:
+            print(error.message, file=sys.stderr)
+        controller.failed(error)
+        return 1
+    finally:
+        controller.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

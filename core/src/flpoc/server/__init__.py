@@ -1,0 +1,1 @@
+"""The server: keeps jobs, sites and models, and runs no code of users."""

@@ -1,0 +1,87 @@
+"""Making a round survive power loss: the model's file first, then its row."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from flpoc.errors import FlpocError, ServiceError
+from flpoc.models.handover import sync
+from flpoc.server.files import JobFiles
+from flpoc.server.models import Model
+from flpoc.server.rounds import RoundRecords
+from flpoc.wire.job_messages import Commit
+
+#: Seconds after which something that a full disk prevented is tried again.
+AGAIN_AFTER = 5.0
+
+
+@attrs.frozen
+class Commitment:
+    """A round on its way to the disk.
+
+    Attributes:
+        commit: What the controller said.
+        model: Its model, taken already.
+        trained: Sites whose updates are in it, with their weights.
+        failures: Sites that take no further part, and why.
+        expected: Sites that the job wants in every round.
+        partial: Whether the round has fewer, and the job does not allow that.
+    """
+
+    commit: Commit
+    model: Model
+    trained: dict[str, float]
+    failures: dict[str, str]
+    expected: tuple[str, ...]
+    partial: bool
+
+
+async def until_done(
+    act: Callable[[], Awaitable[None]], stopping: asyncio.Event, trouble: Callable[[Exception], object]
+) -> bool:
+    """Write something, again and again while the disk is full; false if *stopping* comes first."""
+    while True:
+        try:
+            await act()
+            return True
+        except ServiceError:
+            return False
+        except (FlpocError, OSError, sqlite3.Error) as error:
+            trouble(error)
+        with contextlib.suppress(TimeoutError):  # nothing announces that there is room again
+            await asyncio.wait_for(stopping.wait(), AGAIN_AFTER)
+        if stopping.is_set():
+            return False
+
+
+async def write(
+    what: Commitment,
+    records: RoundRecords,
+    files: JobFiles,
+    *,
+    keep_rounds: bool,
+    stopping: asyncio.Event,
+    trouble: Callable[[Exception], object],
+) -> bool:
+    """Write a commitment; false if the run stops first, then the controller asks the next server again."""
+
+    async def act() -> None:
+        await asyncio.to_thread(sync, what.model.path)
+        await records.commit(what.commit, what.trained, what.failures, what.expected, partial=what.partial)
+
+    if not await until_done(act, stopping, trouble):
+        return False
+    await asyncio.to_thread(_sweep, what, files, keep_rounds)
+    return True
+
+
+def _sweep(what: Commitment, files: JobFiles, keep_rounds: bool) -> None:
+    """Delete what the committed round has made superfluous."""
+    files.drop_updates(what.commit.round)
+    if not keep_rounds:
+        files.drop_models((what.model.path,))

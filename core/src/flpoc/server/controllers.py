@@ -1,0 +1,189 @@
+"""The controllers of running jobs: their processes, sockets and messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from flpoc.errors import FlpocError
+from flpoc.jobs.archive import unpack
+from flpoc.jobs.attempts import Attempt, Attempts, signal_name
+from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.states import Cause
+from flpoc.launching import Needs, Status
+from flpoc.server.files import ServerFiles
+from flpoc.server.runs import Run
+from flpoc.wire.job_messages import FROM_CONTROLLER, Assign, Beat, Commit, Failed, Finished, LocalHello, Over
+from flpoc.wire.local import SOCKET_NAME, Link, listen
+from flpoc.wire.messages import Refused
+
+log = logging.getLogger("flpoc.server")
+
+#: Launches of a controller for the same round before the job is given up.
+LAUNCHES = 3
+
+
+class ControllerHost:
+    """Runs the controller of one job, again if it is killed."""
+
+    def __init__(
+        self, run: Run, files: ServerFiles, attempts: Attempts, entries: tuple[FileEntry, ...], *, project: str,
+        plugins: tuple[str, ...]
+    ) -> None:
+        self.run = run
+        self._files = files
+        self._attempts = attempts
+        self._entries = entries
+        self._project = project
+        self._plugins = plugins
+        self._attempt: Attempt | None = None
+        self._link: Link | None = None
+        self._socket: asyncio.AbstractServer | None = None
+        self._launches: list[int] = []
+        self._stopping = False
+        self.connected = asyncio.Event()
+        self._log = run.files.log("server")
+
+    async def start(self, left: list[Attempt]) -> None:
+        """Unpack the job, listen, and adopt what a former server left running, or launch."""
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.run.files.code.exists():
+            archive = self._files.archive(self.run.row.archive)
+            await asyncio.to_thread(unpack, archive, self.run.files.code, self._entries)
+        if self._stopping:
+            return
+        self._socket = await listen(self._files.socket_folder(self.run.id), self._serve)
+        self._attempt = await self._attempts.adopt(left)
+        if self._attempt is not None:
+            self._attempts.watch(self._attempt, self._process_ended)
+        else:
+            await self._launch()
+
+    async def _launch(self) -> None:
+        number = 1 + max((int(p.name) for p in self.run.files.runs.glob("*") if p.name.isdigit()), default=0)
+        self._launches.append(self.run.next_round)
+        try:
+            attempt = self._attempts.begin(self.run.id, self.run.row.run, "server", number, self.run.files.runs)
+        except OSError as error:
+            self.run.fail(Cause(site="server", phase="starting the controller", message=str(error)))
+            return
+        self._attempt = attempt  # its process may connect before the launcher returns
+        try:
+            self._attempt = await asyncio.to_thread(
+                self._attempts.launch,
+                attempt,
+                (sys.executable, "-m", "flpoc.runner.controller"),
+                log=self._log,
+                socket=self._files.socket_folder(self.run.id) / SOCKET_NAME,
+                env={"FLPOC_CODE": str(self.run.files.code / "code")},
+                needs=Needs(),
+                project=self._project,
+            )
+        except FlpocError as error:
+            self._attempts.forget(attempt)
+            self.run.fail(Cause(site="server", phase="starting the controller", message=error.message, hint=error.hint))
+            return
+        if self._stopping:  # the job was ended while this was being launched
+            await asyncio.to_thread(self._attempts.stop, self._attempt, 0.0)
+            self._attempts.forget(self._attempt)
+            return
+        self._attempts.watch(self._attempt, self._process_ended)
+
+    def _process_ended(self, attempt: Attempt, status: Status) -> None:
+        self._attempts.forget(attempt)
+        if attempt is not self._attempt or self.run.over or self._stopping:
+            return
+        round_number = self.run.next_round
+        killed = status.code is None or status.code < 0
+        if killed and self._launches.count(round_number) < LAUNCHES:
+            log.warning("job %s: the controller was lost (%s); launching it again", self.run.id, status.code)
+            self._relaunch = asyncio.create_task(self._launch())
+            return
+        self.run.fail(self._cause(attempt, status))
+
+    def _cause(self, attempt: Attempt, status: Status) -> Cause:
+        code = status.code
+        return Cause(
+            site="server",
+            phase="aggregating",
+            round=self.run.next_round,
+            message="the controller ended before the job did" + (f" ({status.reason})" if status.reason else ""),
+            exit_code=code if code is not None and code >= 0 else None,
+            signal=signal_name(code),
+            peak_rss=status.peak_rss,
+            log_tail=tuple(self._attempts.logs(attempt, 40).splitlines()[-40:]),
+        )
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer, FROM_CONTROLLER)
+        try:
+            hello = await link.receive()
+            attempt = self._attempt
+            if not isinstance(hello, LocalHello) or attempt is None or not attempt.knows(hello.token):
+                link.send(Refused("FENCED", "this attempt has been replaced"))
+                return
+            self._link = link
+            await self.run.controller_connected(link)
+            link.send(self.run.controller_start(self.run.files.code / "code", self._plugins))
+            self.connected.set()
+            async for message in link.messages():
+                await self._take(message, Path(attempt.folder))
+        except FlpocError as error:
+            log.warning("job %s: controller: %s", self.run.id, error.message)
+            self.run.fail(Cause(site="server", phase="aggregating", round=self.run.next_round, message=error.message))
+        finally:
+            self.run.controller_gone(link)
+            link.close()
+
+    async def _take(self, message: Any, folder: Path) -> None:
+        match message:
+            case Assign():
+                self.run.assign(message)
+            case Commit():
+                await self.run.commit(message, folder)
+            case Finished():
+                await self.run.finish(message)
+            case Failed():
+                self.run.fail(
+                    Cause(
+                        site="server",
+                        phase=message.phase or "aggregating",
+                        round=message.round,
+                        exception=message.exception,
+                        message=message.message,
+                        file=message.file,
+                        line=message.line,
+                        hint=message.hint,
+                        log_tail=tuple(self._attempts.logs(self._attempt, 40).splitlines()) if self._attempt else (),
+                    )
+                )
+            case Beat():
+                pass
+
+    async def end(self, *, grace: float) -> None:
+        """Let the controller end, insist after *grace* seconds, close the socket."""
+        self._stopping = True
+        if self._link is not None:
+            self._link.send(Over())
+        if self._attempt is not None:
+            await asyncio.to_thread(self._settle, self._attempt, grace)
+            self._attempts.forget(self._attempt)
+        await self.close()
+
+    def _settle(self, attempt: Attempt, grace: float) -> None:
+        if not self._attempts.wait(attempt, grace):
+            self._attempts.stop(attempt, grace)
+
+    async def close(self) -> None:
+        """Close the socket only; the controller goes on and reconnects to the next server."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            with contextlib.suppress(OSError):
+                (self._files.socket_folder(self.run.id) / SOCKET_NAME).unlink()
+                self._files.socket_folder(self.run.id).rmdir()
+

@@ -1,0 +1,66 @@
+"""Where the server keeps the files of its jobs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class ServerFiles:
+    """The state folder of a server."""
+
+    state: Path
+
+    def archive(self, sha256: str) -> Path:
+        return self.state / "archives" / f"{sha256}.zip"
+
+    def job(self, job: str) -> JobFiles:
+        return JobFiles(self.state / "jobs" / job)
+
+    def socket_folder(self, job: str) -> Path:
+        return self.state / "sockets" / job
+
+
+@attrs.frozen
+class JobFiles:
+    """The folder of one job."""
+
+    folder: Path
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "job"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def model(self, round_number: int, checksum: str) -> Path:
+        return self.folder / "models" / f"{round_number}.{checksum}.safetensors"
+
+    def update(self, round_number: int, site: str, checksum: str) -> Path:
+        return self.folder / "updates" / str(round_number) / f"{site}.{checksum}.safetensors"
+
+    def log(self, site: str) -> Path:
+        return self.folder / "logs" / f"{site}.log"
+
+    def drop_updates(self, round_number: int) -> None:
+        shutil.rmtree(self.folder / "updates" / str(round_number), ignore_errors=True)
+
+    def drop_models(self, keep: tuple[Path, ...]) -> None:
+        """Delete all models except *keep*; also what a crash left half renamed."""
+        for path in (self.folder / "models").glob("*"):
+            if path not in keep:
+                path.unlink(missing_ok=True)
+
+    def drop_working_files(self) -> None:
+        """Delete what only a running job needs."""
+        for name in ("models", "updates", "run", "job", "launches"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)

@@ -1,0 +1,492 @@
+"""A running job at the server: which round it is in, and what everybody owes it.
+
+A run knows what it wants of each site at any moment (:meth:`Run.want`), so
+a message that was lost is simply said again. What a restart must know is in
+the database before anybody is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flpoc.errors import FlpocError, IntegrityError, ResourceError, ServiceError
+from flpoc.jobs.spec import JobSpec, SignedJob
+from flpoc.jobs.states import Cause, JobState
+from flpoc.models.header import Header
+from flpoc.server import commits
+from flpoc.server.commits import Commitment
+from flpoc.server.deadlines import Deadlines
+from flpoc.server.files import JobFiles
+from flpoc.server.models import Model, check_room, header_of, load_model, store_inline, take_model
+from flpoc.server.open_round import OpenRound
+from flpoc.server.rounds import RoundRecords, UpdateRow
+from flpoc.server.store import JobRow, Store
+from flpoc.wire.job_messages import (
+    Assign,
+    Commit,
+    Committed,
+    CommittedRound,
+    ControllerStart,
+    Finished,
+)
+from flpoc.wire.local import Link
+from flpoc.wire.messages import Announce, Answer, JobReport, JobWant, Task
+
+
+class Run:
+    """One job between its start and its end."""
+
+    def __init__(
+        self,
+        row: JobRow,
+        spec: JobSpec,
+        store: Store,
+        files: JobFiles,
+        *,
+        tell: Callable[[str, Any], None],
+        changed: Callable[[Run], None],
+        ended: Callable[[Run, JobState, Cause | None], None],
+    ) -> None:
+        self.row = row
+        self.spec = spec
+        self.files = files
+        self.sites = row.chosen
+        self.joined: set[str] = set(row.joined)
+        self.started = bool(row.joined)
+        self.failures: dict[str, str] = {}
+        self.round = OpenRound(0)
+        self.model: Model | None = None
+        self.committed = -1
+        #: Sites whose upload waits for its turn; being in line counts as progress.
+        self.in_line: set[str] = set()
+        self.over = False
+        self.records = RoundRecords(store, row.id, row.run)
+        self._store = store
+        self._tell = tell
+        self._changed = changed
+        self._ended = ended
+        self._state = b""
+        self._link: Link | None = None
+        self._commit: asyncio.Task[None] | None = None
+        self._deadlines = Deadlines(spec.timeouts, self._late)
+        self._closing: asyncio.Task[None] | None = None
+        self._first_cause: Cause | None = None
+        self._no_room = ""
+        self._stop = asyncio.Event()
+
+    # -- beginning, also after a restart of the server
+
+    async def restore(self) -> None:
+        """Take up what was committed and received before; files are the truth, rows say which."""
+        last = await self.records.last_commit()
+        if last is not None:
+            path = self.files.model(last.round, last.checksum)
+            self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
+            self.committed, self._state = last.round, last.state
+        self.failures = await self.records.failures()
+        number = self.model.round + 1 if self.model is not None else 0
+        self.round = OpenRound(number, late=await self.records.late(number))
+        for update in await self.records.updates(self.next_round):
+            path = self.files.update(self.next_round, update.site, update.checksum)
+            out = update.site in self.round.late or update.site in self.failures
+            if not out and await asyncio.to_thread(update.is_whole, path):
+                self.round.count(update, path)
+        self._deadlines.open(self.sites)
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    @property
+    def next_round(self) -> int:
+        """The round whose updates are wanted now."""
+        return self.round.number
+
+    # -- what is wanted of a site
+
+    def want(self, site: str, *, signed: bool) -> JobWant:
+        """All that is wanted of *site* now; with the signed job if it does not have it yet."""
+        if self.over or site not in self.sites or site in self.failures:
+            return JobWant(self.id, self.row.run, "drop")
+        job = SignedJob(self.row.manifest, self.row.signature, self.row.certificate) if signed else None
+        return JobWant(
+            self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site), self.committed
+        )
+
+    def _task(self, site: str) -> Task | None:
+        assign = self.round.assign
+        if assign is None or not self.started or site not in self.round.owing(self.failures):
+            return None
+        model = self.model.ref if self.model is not None and assign.use_model else None
+        return Task(assign.round, assign.kind, self.spec.rounds, model)
+
+    def _tell_all(self) -> None:
+        for site in self.sites:
+            self._tell(site, self.want(site, signed=False))
+
+    # -- what sites say
+
+    def alive(self, site: str) -> None:
+        """Something moved at *site*."""
+        self._deadlines.moved(site)
+
+    def site_reports(self, site: str, report: JobReport) -> None:
+        """A site has joined, or its script has failed."""
+        self.alive(site)
+        if report.phase == "joined" and site not in self.joined:
+            self.joined.add(site)
+            self._begin_if_ready()
+        elif report.phase == "failed" and site not in self.failures:
+            cause = report.cause or Cause(site=site, phase="training", message="failed without saying why")
+            self._site_lost(site, "failed", cause)
+
+    def _begin_if_ready(self, *, late: bool = False) -> None:
+        if self.started or self.over:
+            return
+        missing = [site for site in self.sites if site not in self.joined and site not in self.failures]
+        if missing and not late:
+            return
+        if len(self.joined - set(self.failures)) < self.spec.least:
+            return
+        self.started = True
+        for site in missing:
+            cause = Cause(
+                site=site,
+                phase="joining",
+                message=f"did not join within {self.spec.timeouts.join_timeout:g} s",
+                hint="is it connected? `flpoc job logs` shows what its script prints",
+            )
+            self._site_lost(site, "lost", cause)
+        if not self.over:
+            self.row = attrs.evolve(self.row, joined=tuple(s for s in self.sites if s in self.joined))
+            self._changed(self)
+            self._tell_all()
+
+    def _site_lost(self, site: str, status: str, cause: Cause) -> None:
+        """A site takes no further part; the job goes on if enough are left."""
+        self.failures[site] = f"{status}: {cause.message}"
+        self._first_cause = self._first_cause or cause
+        self.records.later(self.records.site_failed(self.next_round, site, status, cause.message))
+        left = [one for one in self.sites if one not in self.failures]
+        if len(left) < self._quorum():
+            self.fail(self._first_cause)
+            return
+        self._tell(site, self.want(site, signed=False))
+        self._begin_if_ready()
+        self._close_if_complete()
+
+    def _quorum(self) -> int:
+        """How many updates close a round: all that started, if the job does not say."""
+        if self.spec.quorum is not None:
+            return self.spec.quorum
+        return len([site for site in self.sites if site in self.joined]) if self.started else self.spec.least
+
+    async def announce(self, site: str, message: Announce) -> Answer:
+        """A site has an update: say whether it is wanted, and take it at once if it is small."""
+        self.alive(site)
+        if self._commit is not None and message.round == self.next_round:
+            await self._commit  # answers to a round count only once the one before is committed
+        verdict, reason = self._judge(site, message)
+        if verdict == "ALL":
+            try:
+                verdict = await self._take(site, message)
+            except (ResourceError, OSError) as error:
+                verdict, reason = "WAIT", self.no_room(error)
+            except ServiceError:
+                raise  # the server is stopping: without an answer the site keeps its update for the next one
+            except FlpocError as error:
+                verdict, reason = "REJECTED", error.message
+                self._reject(site, message, reason)
+        return self.answer(message, verdict, reason)
+
+    def no_room(self, error: Exception) -> str:
+        """The disk takes nothing more: updates stay with their sites until it does."""
+        self._no_room = f"the server cannot write: {error}"
+        self._changed(self)
+        return self._no_room
+
+    def answer(self, message: Announce, verdict: Any, reason: str = "", have: int = 0) -> Answer:
+        return Answer(self.id, self.row.run, message.round, message.checksum, verdict, have, reason)
+
+    def _judge(self, site: str, message: Announce) -> tuple[Any, str]:
+        if self.over or message.run != self.row.run:
+            return "ABORTED", ""
+        if site not in self.sites or site in self.failures:
+            return "STALE", "this site takes no part any more"
+        return self.round.judge(site, message)
+
+    async def _take(self, site: str, message: Announce) -> Any:
+        if site in self.round.received:
+            return "ALL"
+        if message.inline is None:
+            await asyncio.to_thread(check_room, self.files.folder, message, self.model)
+            await self.records.announce(site, message)
+            return "HAVE"
+        path = self.files.update(message.round, site, message.checksum)
+        header = await asyncio.to_thread(store_inline, path, message.inline, message.size, message.checksum)
+        await self._accept(UpdateRow.of(site, message), path, header, message)
+        return "ALL"
+
+    async def arrived(self, site: str, round_number: int, checksum: str) -> None:
+        """An update's file is complete and in place.
+
+        Raises:
+            IntegrityError: It is not a model that can be averaged with the others; it is deleted.
+        """
+        self.alive(site)
+        path = self.files.update(round_number, site, checksum)
+        facts = await self.records.announced(round_number, site)
+        if facts is None or not self._awaits(site, round_number):
+            return
+        try:
+            header = await asyncio.to_thread(header_of, path)
+        except IntegrityError:
+            path.unlink(missing_ok=True)
+            raise
+        await self._accept(facts, path, header, None)
+
+    def _awaits(self, site: str, round_number: int) -> bool:
+        """Whether this site's update of this round would still be counted."""
+        open_still = not self.over and round_number == self.next_round
+        return open_still and site not in self.failures and self.round.awaits(site)
+
+    async def _accept(self, facts: UpdateRow, path: Path, header: Header, announced: Announce | None) -> None:
+        """Count an update whose file is in place; *announced* when it has no row yet."""
+        assign = self.round.assign
+        try:
+            if assign is not None and facts.kind != assign.kind:
+                raise IntegrityError(f"the answer is to {facts.kind}, the task was to {assign.kind}")
+            if facts.kind == "train":
+                self._check_layout(header, facts.params_type)
+        except IntegrityError:
+            path.unlink(missing_ok=True)
+            raise
+        round_number = self.next_round
+        if not self._awaits(facts.site, round_number):
+            return
+        await self.records.received(round_number, facts, announced)
+        if not self._awaits(facts.site, round_number):
+            return  # the round was closed while this was written down
+        self.round.count(facts, path)
+        self._no_room = ""
+        self._changed(self)
+        self._close_if_complete()
+
+    def _check_layout(self, header: Header, params_type: str) -> None:
+        if self.model is None:
+            if params_type == "DIFF":
+                raise IntegrityError("a DIFF without a model that it is a change of")
+            return
+        if self.spec.partial:
+            return
+        if difference := header.same_layout(self.model.header):
+            raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
+
+    def _reject(self, site: str, message: Announce, reason: str) -> None:
+        cause = Cause(
+            site=site,
+            phase="sending its update",
+            round=message.round,
+            message=reason,
+            hint="the script must send the tensors that it received, with the same names, shapes and dtypes",
+        )
+        self._site_lost(site, "rejected", cause)
+
+    def reject(self, site: str, message: Announce, reason: str) -> None:
+        """A transferred update turned out to be unusable."""
+        if site not in self.failures and not self.over:
+            self._reject(site, message, reason)
+
+    # -- what the controller says
+
+    def controller_start(self, code: Path, plugins: tuple[str, ...]) -> ControllerStart:
+        """What a controller is told when it connects, for the first time or again."""
+        committed = None
+        if self.model is not None:
+            committed = CommittedRound(self.model.round, str(self.model.path), self._state)
+        order = tuple(site for site in self.sites if site in self.joined or not self.started)
+        return ControllerStart(self.id, self.row.run, self.spec, str(code), order, committed, plugins)
+
+    async def controller_connected(self, link: Link) -> None:
+        if self._commit is not None:
+            await self._commit
+        self._link = link
+        self._changed(self)
+
+    def controller_gone(self, link: Link) -> None:
+        if self._link is link:
+            self._link = None
+
+    def assign(self, message: Assign) -> None:
+        """The controller opens a round, or asks for one again that it has opened before."""
+        if message.round != self.next_round:
+            raise IntegrityError(f"round {message.round} was asked for; {self.next_round} is next")
+        if strangers := sorted(set(message.sites) - set(self.sites)):
+            raise IntegrityError(f"round {message.round} was asked of {strangers[0]}, which has no part in the job")
+        repeated = self.round.assign == message
+        self.round.assign = message
+        if not repeated:
+            self._deadlines.open(message.sites)
+            self._changed(self)
+            self._tell_all()
+        self._close_if_complete()
+
+    def _close_if_complete(self, *, deadline: bool = False) -> None:
+        assign = self.round.assign
+        if assign is None or self._link is None or self.over or not self.started or self._closing is not None:
+            return
+        late = self.round.owing(self.failures)
+        if late and not deadline:
+            return
+        if len(self.round.received) < min(self._quorum(), len(assign.sites)):
+            who = late[0] if late else ""
+            message = f"no update from {', '.join(late)}"
+            self.fail(Cause(site=who, phase="waiting", round=assign.round, message=message))
+            return
+        self.round.late |= set(late)
+        self._closing = asyncio.create_task(self._close(late))
+
+    async def _close(self, late: list[str]) -> None:
+        try:
+            for site in late:
+                await self.records.note(self.next_round, site, "late", "round_deadline")
+            if self._link is not None:
+                self._link.send(self.round.close(self.failures))
+        finally:
+            self._closing = None
+
+    async def commit(self, message: Commit, folder: Path) -> None:
+        """The controller has made the model of a round.
+
+        The file is taken at once, so that the next round can begin; the
+        commit itself is answered when it is on the disk.
+        """
+        initial = message.round == -1 and self.model is None
+        if self.model is not None and message.round <= self.model.round:
+            if self._commit is not None:
+                await self._commit
+            self._say_committed(message.round)
+            return
+        if message.round != self.next_round and not initial:
+            raise IntegrityError(f"commit of round {message.round}; {self.next_round} is open")
+        path = self.files.model(message.round, message.checksum)
+        self.model = await asyncio.to_thread(take_model, message, folder, path)
+        trained = self.round.trained
+        self.round = OpenRound(message.round + 1)
+        self._state = message.state
+        self._commit = asyncio.create_task(self._write_commit(message, trained))
+
+    async def _write_commit(self, message: Commit, trained: dict[str, float]) -> None:
+        assert self.model is not None
+        expected = (self.spec.sites or self.sites) if message.round >= 0 else ()
+        partial = any(site not in trained for site in expected) and self.spec.quorum is None
+        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial)
+        try:
+            kept = self.spec.keep_rounds
+            written = await commits.write(
+                what, self.records, self.files, keep_rounds=kept, stopping=self._stop, trouble=self.no_room
+            )
+            if not written:
+                return
+            self.row = attrs.evolve(
+                self.row, partial=self.row.partial or partial, metrics=message.metrics or self.row.metrics
+            )
+            self.committed = message.round
+        finally:
+            self._commit = None
+        self._no_room = ""
+        self._say_committed(message.round)
+        self._changed(self)
+
+    def _say_committed(self, round_number: int) -> None:
+        if self._link is not None:
+            self._link.send(Committed(round_number))
+
+    async def finish(self, message: Finished) -> None:
+        """The workflow has come to its end."""
+        if self._commit is not None:
+            await self._commit
+        if message.metrics:
+            self.row = attrs.evolve(self.row, metrics=message.metrics)
+        self._end(JobState.COMPLETED_PARTIAL if self.row.partial else JobState.COMPLETED, None)
+
+    # -- ends
+
+    def fail(self, cause: Cause) -> None:
+        """The job has failed, and this is why."""
+        self._end(JobState.FAILED, cause)
+
+    def abort(self) -> None:
+        self._end(JobState.ABORTED, None)
+
+    def _end(self, state: JobState, cause: Cause | None) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.pause()
+        self._ended(self, state, cause)
+
+    def pause(self) -> None:
+        """Stop all timers and waiting; the server is going down or the job is over."""
+        self._stop.set()
+        self._deadlines.stop()
+
+    async def settle(self) -> None:
+        """Wait for a commit that is being written."""
+        if self._commit is not None:
+            with contextlib.suppress(FlpocError, OSError):
+                await self._commit
+
+    # -- time-outs
+
+    def _late(self) -> None:
+        """A time-out may be over: find out whose."""
+        if not self.started:
+            if self._deadlines.join_is_over:
+                self._join_timeout()
+        elif self.round.assign is not None:
+            if self._deadlines.round_is_over:
+                self._close_if_complete(deadline=True)
+            for site in self.in_line:
+                self._deadlines.moved(site)
+            for site in self.round.owing(self.failures):
+                if self._deadlines.stalled(site) and not self.over:
+                    message = f"no progress for {self._deadlines.quiet(site):.0f} s (stall)"
+                    cause = Cause(site=site, phase="training", round=self.next_round, message=message)
+                    self._site_lost(site, "lost", cause)
+        if not self.over:
+            self._deadlines.arm()
+
+    def _join_timeout(self) -> None:
+        self._begin_if_ready(late=True)
+        if not self.started and not self.over:
+            absent = [site for site in self.sites if site not in self.joined]
+            message = f"{', '.join(absent)} did not join within {self.spec.timeouts.join_timeout:g} s"
+            self.fail(Cause(site=absent[0] if absent else "", phase="joining", message=message))
+
+    # -- for people
+
+    def waiting_for(self) -> str:
+        """Whom or what the job waits for now."""
+        if self._no_room:
+            return self._no_room
+        if not self.started:
+            absent = [site for site in self.sites if site not in self.joined and site not in self.failures]
+            return f"waiting for {', '.join(absent)} to join" if absent else ""
+        owing = self.round.owing(self.failures)
+        return f"waiting for updates of {', '.join(owing)}" if owing else ""
+
+    @property
+    def running(self) -> bool:
+        """Whether the controller and enough trainers are connected."""
+        return self.started and self._link is not None and not self.over
+
+    @property
+    def round_now(self) -> int | None:
+        return self.round.number if self.round.assign is not None else None

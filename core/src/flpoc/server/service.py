@@ -1,0 +1,321 @@
+"""The server as a whole: it holds the parts together and starts what can start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from flpoc import __version__
+from flpoc.errors import FlpocError, IntegrityError, ServiceError
+from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.spec import Manifest
+from flpoc.jobs.states import Cause, JobState
+from flpoc.plugins import Plugins
+from flpoc.provision.kits import Kit
+from flpoc.server.commits import AGAIN_AFTER, until_done
+from flpoc.server.controllers import ControllerHost
+from flpoc.server.files import ServerFiles
+from flpoc.server.logs import LogKeeper
+from flpoc.server.results import keep_results
+from flpoc.server.rounds import RoundRecords
+from flpoc.server.runs import Run
+from flpoc.server.scheduler import decide
+from flpoc.server.sites import Sites
+from flpoc.server.store import JobRow, Store
+from flpoc.serving import Background
+from flpoc.settings import parse_json, plain, structure
+from flpoc.wire.messages import JobReport, JobWant
+
+log = logging.getLogger("flpoc.server")
+
+#: Jobs that run at the same time.
+MAX_JOBS = 4
+#: Seconds that a controller gets to end by itself.
+CONTROLLER_GRACE = 5.0
+
+_WAITING = (JobState.SUBMITTED.value,)
+_ACTIVE = (JobState.DISPATCHED.value, JobState.RUNNING.value)
+
+
+class Bell:
+    """Rings when something about a job has changed; whoever waits is woken."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._events: dict[str, asyncio.Event] = {}
+
+    def ring(self, job: str) -> None:
+        self._counts[job] = self._counts.get(job, 0) + 1
+        if (event := self._events.pop(job, None)) is not None:
+            event.set()
+
+    def count(self, job: str) -> int:
+        return self._counts.get(job, 0)
+
+    async def after(self, job: str, seen: int) -> int:
+        """Wait until it has rung more than *seen* times; says how often it has."""
+        while self.count(job) <= seen:
+            await self._events.setdefault(job, asyncio.Event()).wait()
+        return self.count(job)
+
+
+class Server:
+    """Jobs, sites and models of one project."""
+
+    def __init__(self, kit: Kit, plugins: Plugins, state: Path) -> None:
+        self.kit = kit
+        self.plugins = plugins
+        self.files = ServerFiles(state)
+        self.store = Store(state)
+        self.sites = Sites()
+        self.bell = Bell()
+        self.logs = LogKeeper(self.files)
+        self.started = time.time()
+        self.waiting: dict[str, str] = {}
+        self.runs: dict[str, Run] = {}
+        self.known: set[str] = set()
+        launcher = plugins.create("launchers", kit.settings.launcher)
+        self.attempts = Attempts(state, launcher, kit.settings.launcher)
+        self._hosts: dict[str, ControllerHost] = {}
+        self._wake = asyncio.Event()
+        self._background = Background(log)
+        self.later = self._background.later
+        self._stopping = False
+        self._stop = asyncio.Event()
+
+    # -- life
+
+    async def restore(self) -> None:
+        """Take up the jobs of a former server, and end what it left of others."""
+        left: dict[str, list[Attempt]] = {}
+        for attempt in self.attempts.recorded():
+            left.setdefault(attempt.job, []).append(attempt)
+        for row in await self.store.jobs("state IN (?, ?)", *_ACTIVE):
+            await self._check_files(row)
+            log.info("job %s: goes on", row.id)
+            await self._begin(row, left.pop(row.id, []))
+        for attempts in left.values():
+            for attempt in attempts:
+                await asyncio.to_thread(self.attempts.stop, attempt, 1.0)
+                self.attempts.forget(attempt)
+        await self._sweep()
+        self.sites.listen(self.reschedule)
+        self.later(self._schedule_forever())
+        self.reschedule()
+
+    async def _sweep(self) -> None:
+        """Delete folders of jobs that have no row: their submission was cut off."""
+        known = {row.id for row in await self.store.jobs()}
+        for folder in (self.files.state / "jobs").glob("*"):
+            if folder.name not in known:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _check_files(self, row: JobRow) -> None:
+        """A committed model that is gone means that this is not the whole state folder: touch nothing."""
+        last = await RoundRecords(self.store, row.id, row.run).last_commit()
+        if last is not None and not self.files.job(row.id).model(last.round, last.checksum).is_file():
+            raise IntegrityError(
+                f"the model of round {last.round + 1} of job {row.id} is missing in {self.files.state}",
+                hint="restore the whole state folder, or is a disk not mounted?",
+            )
+
+    async def stop(self) -> None:
+        """Stop all controllers; what is committed and received goes on at the next start."""
+        self._stopping = True
+        self._stop.set()
+        for run in self.runs.values():
+            run.pause()
+            await run.settle()
+        await asyncio.gather(*(host.end(grace=0.0) for host in self._hosts.values()), return_exceptions=True)
+        await self._background.cancel()
+        self.store.close()
+
+    # -- starting jobs
+
+    def reschedule(self) -> None:
+        self._wake.set()
+
+    async def _schedule_forever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._schedule()
+            except ServiceError:
+                return  # the server is stopping
+            except Exception:
+                log.exception("jobs cannot be scheduled; tried again in %g s", AGAIN_AFTER)
+                asyncio.get_running_loop().call_later(AGAIN_AFTER, self._wake.set)
+
+    async def _schedule(self) -> None:
+        connected = {name: session.hello for name, session in self.sites.connected.items()}
+        self.known |= set(connected)
+        for row in await self.store.jobs("state = ?", *_WAITING):
+            spec = manifest_of(row).spec
+            decision = decide(spec, connected, frozenset(self.known), len(self.runs), MAX_JOBS)
+            if decision.never:
+                await self._cannot_schedule(row, decision.never)
+            elif decision.sites:
+                self.waiting.pop(row.id, None)
+                await self._dispatch(row, decision.sites)
+            elif self.waiting.get(row.id) != decision.waiting:
+                self.waiting[row.id] = decision.waiting
+                self.bell.ring(row.id)
+
+    async def _dispatch(self, row: JobRow, sites: tuple[str, ...]) -> None:
+        now = time.time()
+        changed = await self.store.change(
+            row.id, only_if=JobState.SUBMITTED.value, state=JobState.DISPATCHED.value, chosen=list(sites),
+            scheduled=now, schedules=row.schedules + 1,
+        )  # fmt: skip
+        if not changed:
+            return  # it was aborted meanwhile
+        await self.store.event(row.id, "dispatched", now, sites=list(sites))
+        found = await self.store.job(row.id)
+        if found is not None:
+            await self._begin(found, [])
+
+    async def _begin(self, row: JobRow, left: list[Attempt]) -> None:
+        manifest = manifest_of(row)
+        files = self.files.job(row.id)
+        run = Run(row, manifest.spec, self.store, files, tell=self.sites.send, changed=self._changed, ended=self._ended)
+        self.runs[row.id] = run
+        try:
+            await run.restore()
+            host = ControllerHost(
+                run, self.files, self.attempts, manifest.files, project=self.kit.settings.project,
+                plugins=self.kit.settings.plugins,
+            )
+            self._hosts[row.id] = host
+            for site in run.sites:
+                self.sites.send(site, run.want(site, signed=True))
+            await host.start(left)
+        except (FlpocError, OSError) as error:
+            log.exception("job %s: cannot be started", row.id)
+            message = error.message if isinstance(error, FlpocError) else str(error)
+            run.fail(Cause(site="server", phase="starting", exception=type(error).__name__, message=message))
+        self.bell.ring(row.id)
+
+    async def _cannot_schedule(self, row: JobRow, reason: str) -> None:
+        state = JobState.CAN_NOT_SCHEDULE.value
+        cause = plain(Cause(site="server", phase="scheduling", message=reason))
+        await self.store.change(
+            row.id, only_if=JobState.SUBMITTED.value, state=state, finished=time.time(), cause=cause
+        )
+        self.bell.ring(row.id)
+
+    # -- what runs say
+
+    def _changed(self, run: Run) -> None:
+        if run.running and run.row.state != JobState.RUNNING.value:
+            now = run.row.started or time.time()
+            run.row = attrs.evolve(run.row, state=JobState.RUNNING.value, started=now)
+            self.later(
+                self.store.change(run.id, state=JobState.RUNNING.value, started=now, joined=list(run.row.joined))
+            )
+        self.bell.ring(run.id)
+
+    def _ended(self, run: Run, state: JobState, cause: Cause | None) -> None:
+        if not self._stopping:
+            self.later(self._finish(run, state, cause))
+
+    async def _finish(self, run: Run, state: JobState, cause: Cause | None) -> None:
+        log.info("job %s: %s%s", run.id, state.value, f" ({cause.message})" if cause else "")
+        await run.settle()
+        digest = ""
+        if run.model is not None:
+            try:
+                digest = await keep_results(self.store, run)
+            except ServiceError:
+                return  # the server is stopping: the next one ends the job
+            except (OSError, FlpocError, sqlite3.Error) as error:
+                state = JobState.FAILED
+                cause = Cause(site="server", phase="keeping the results", message=str(error), hint="is the disk full?")
+        told = plain(cause) if cause is not None else None
+
+        async def end() -> None:
+            await self.store.change(
+                run.id, state=state.value, finished=time.time(), cause=told, sha256=digest, metrics=run.row.metrics,
+                joined=list(run.row.joined),
+            )  # fmt: skip
+            await self.store.event(run.id, state.value, time.time())
+
+        if not await until_done(end, self._stop, run.no_room):
+            return
+        completed = state in {JobState.COMPLETED, JobState.COMPLETED_PARTIAL}
+        phase: Literal["finish", "drop"] = "finish" if completed else "drop"
+        self.runs.pop(run.id, None)
+        for site in run.sites:
+            self.sites.send(site, JobWant(run.id, run.row.run, phase, committed=run.committed))
+        self.bell.ring(run.id)
+        self.reschedule()
+        if (host := self._hosts.pop(run.id, None)) is not None:
+            await host.end(grace=CONTROLLER_GRACE if phase == "finish" else 0.0)
+        await asyncio.to_thread(run.files.drop_working_files)
+
+    # -- what sites say
+
+    async def wants_for(self, site: str, reports: tuple[JobReport, ...]) -> list[JobWant]:
+        """All that is wanted of a site that has just connected and said what it has."""
+        has = {(report.job, report.run) for report in reports}
+        wants = [
+            run.want(site, signed=(run.id, run.row.run) not in has) for run in self.runs.values() if site in run.sites
+        ]
+        for job, run_number in has - {(want.job, want.run) for want in wants}:
+            row = await self.store.job(job)
+            done = row is not None and row.state.startswith(JobState.COMPLETED.value) and row.run == run_number
+            wants.append(JobWant(job, run_number, "finish" if done else "drop"))
+        return wants
+
+    # -- what users ask for
+
+    async def abort(self, row: JobRow) -> None:
+        """End a job that is not at its end, whatever runs of it."""
+        seen = self.bell.count(row.id)
+        while True:
+            if (run := self.runs.get(row.id)) is not None:
+                run.abort()
+            elif await self._abort_waiting(row.id):
+                return
+            with contextlib.suppress(TimeoutError):
+                seen = await asyncio.wait_for(self.bell.after(row.id, seen), 1.0)
+
+    async def _abort_waiting(self, job: str) -> bool:
+        """Abort a job that has not begun; true if it is at its end now."""
+        aborted = await self.store.change(
+            job, only_if=JobState.SUBMITTED.value, state=JobState.ABORTED.value, finished=time.time()
+        )
+        if aborted:
+            self.waiting.pop(job, None)
+            self.bell.ring(job)
+            return True
+        found = await self.store.job(job)
+        return found is None or JobState(found.state).terminal
+
+    def describe(self) -> dict[str, Any]:
+        """The server's state, for ``system status`` and ``poc start``."""
+        return {
+            "project": self.kit.settings.project,
+            "server": self.kit.settings.name,
+            "version": __version__,
+            "address": self.kit.server_address,
+            "started": self.started,
+            "sites": [
+                {"name": one.name, "org": one.org, "since": one.since, "seen": one.seen, "version": one.hello.version}
+                for one in sorted(self.sites.connected.values(), key=lambda one: one.name)
+            ],
+            "active_jobs": sorted(self.runs),
+        }
+
+
+def manifest_of(row: JobRow) -> Manifest:
+    """The job as its submitter signed it."""
+    return structure(parse_json(row.manifest, row.id), Manifest)

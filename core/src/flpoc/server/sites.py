@@ -1,0 +1,95 @@
+"""Which sites are connected, and what goes to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from flpoc.wire.messages import Hello, Refused
+
+
+@attrs.define(eq=False)
+class SiteSession:
+    """One connection of a site.
+
+    Attributes:
+        name: The site, from its certificate.
+        org: Its organisation, from its certificate.
+        serial: Serial number of its certificate.
+        hello: What it said first.
+        since: When it connected, seconds since 1970.
+        seen: When it last said something.
+    """
+
+    name: str
+    org: str
+    serial: int
+    hello: Hello
+    since: float
+    seen: float
+    _queue: asyncio.Queue[Any] = attrs.field(factory=asyncio.Queue)
+
+    def send(self, message: Any) -> None:
+        self._queue.put_nowait(message)
+
+    def close(self) -> None:
+        """End the stream after what is queued."""
+        self._queue.put_nowait(None)
+
+    async def outgoing(self) -> Any:
+        return await self._queue.get()
+
+
+class Sites:
+    """The connected sites."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, SiteSession] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have *changed* called whenever a site comes or goes."""
+        self._listeners.append(changed)
+
+    def forget(self, changed: Callable[[], None]) -> None:
+        """Take back a :meth:`listen`."""
+        self._listeners.remove(changed)
+
+    def attach(self, name: str, org: str, serial: int, hello: Hello) -> SiteSession:
+        """A site is connected; an older connection of the same site is ended for good.
+
+        If there are two agents with one kit, the newer one stays: the older
+        one is told and gives up, so that they do not take turns.
+        """
+        now = time.time()
+        session = SiteSession(name, org, serial, hello, now, now)
+        older = self._sessions.get(name)
+        self._sessions[name] = session
+        if older is not None:
+            older.send(Refused("FENCED", f"{name} has connected again, from elsewhere", "one agent for one kit"))
+            older.close()
+        self._changed()
+        return session
+
+    def detach(self, session: SiteSession) -> None:
+        if self._sessions.get(session.name) is session:
+            del self._sessions[session.name]
+            self._changed()
+
+    def _changed(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+    def send(self, name: str, message: Any) -> None:
+        """Send to a site if it is connected; otherwise it hears when it comes."""
+        session = self._sessions.get(name)
+        if session is not None:
+            session.send(message)
+
+    @property
+    def connected(self) -> dict[str, SiteSession]:
+        return dict(self._sessions)

@@ -1,0 +1,227 @@
+"""Taking jobs from users: checked whole before anything is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import shutil
+import time
+import uuid
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, PluginError, ResourceError, UsageError
+from flpoc.jobs.archive import unpack
+from flpoc.jobs.signing import verify_job
+from flpoc.jobs.spec import SUBMIT_TOKEN, Manifest
+from flpoc.jobs.states import JobState
+from flpoc.models.checksums import refusals
+from flpoc.provision.identity import Identity
+from flpoc.server.service import Server
+from flpoc.server.store import JobRow
+from flpoc.server.views import iso
+from flpoc.settings import canonical_json
+from flpoc.wire.requests import SubmitJob
+
+log = logging.getLogger("flpoc.server")
+
+#: A larger archive is not taken.
+MAX_ARCHIVE_BYTES = 1 << 30
+#: So much of the disk stays free.
+DISK_RESERVE_BYTES = 256 << 20
+
+
+class Submissions:
+    """The way of a job from a user into the database."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._tokens: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        #: How many submissions are just now bringing an archive: one that fails must not take it from another.
+        self._coming: Counter[str] = Counter()
+
+    async def take(self, who: Identity, ask: SubmitJob, stream: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Check and keep a job; the same token and content again give the same job."""
+        if ask.token and not SUBMIT_TOKEN.match(ask.token):
+            raise UsageError("a submit token has 1 to 128 characters: letters, digits, . _ : -")
+        kit = self._server.kit
+        manifest, signer = await asyncio.to_thread(
+            verify_job, ask.job, root_pem=kit.root_pem, project=kit.settings.project
+        )
+        if signer.name != who.name or signer.serial != who.serial:
+            raise AuthError(f"the job is signed by {signer.name}, but {who.name} submits it")
+        if manifest.spec.study != ask.study:
+            raise JobError(f"the job is for study {manifest.spec.study!r}, the session is in {ask.study!r}")
+        self._check_components(manifest)
+        if not ask.token:
+            return {"job_id": await self._keep(who, ask, manifest, stream, ""), "existing": False}
+        scope = token_scope(who, ask.study)
+        lock = self._tokens.setdefault(f"{scope}:{ask.token}", asyncio.Lock())
+        async with lock:
+            existing = await self._existing(scope, ask.token, content_hash(manifest))
+            if existing:
+                return {"job_id": existing, "existing": True}
+            return {"job_id": await self._keep(who, ask, manifest, stream, scope), "existing": False}
+
+    def _check_components(self, manifest: Manifest) -> None:
+        spec = manifest.spec
+        for kind, name in (("workflows", spec.workflow), ("aggregators", spec.aggregator)):
+            try:
+                self._server.plugins.find(kind, name)
+            except PluginError as error:
+                raise JobError(f"{kind[:-1]}: {error.message} at the server", hint=error.hint) from None
+
+    async def _existing(self, scope: str, token: str, content: str) -> str:
+        query = "SELECT content, job, deleted FROM tokens WHERE scope=? AND token=?"
+        row = await self._server.store.read(lambda db: db.execute(query, (scope, token)).fetchone())
+        if row is None:
+            return ""
+        if row["deleted"] is not None:
+            raise JobError(
+                f"the token belongs to job {row['job']}, which has been deleted",
+                code="SUBMIT_TOKEN_JOB_DELETED",
+                hint="submit with a new token",
+                data={"job_id": row["job"], "state": "job_deleted", "deleted_time": iso(row["deleted"])},
+            )
+        if row["content"] != content:
+            raise JobError(
+                f"the token was used for another job: {row['job']}",
+                code="SUBMIT_TOKEN_CONFLICT",
+                hint="submit with a new token",
+                data={"existing_job_id": row["job"]},
+            )
+        return str(row["job"])
+
+    async def _keep(
+        self, who: Identity, ask: SubmitJob, manifest: Manifest, stream: AsyncIterator[bytes], scope: str
+    ) -> str:
+        job = str(uuid.uuid4())
+        files = self._server.files.job(job)
+        archive = self._server.files.archive(ask.archive)
+        self._coming[ask.archive] += 1
+        kept = False
+        try:
+            await self._receive(ask, stream, archive)
+            with _nameless(archive, files.code):
+                files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                await asyncio.to_thread(unpack, archive, files.code, manifest.files)
+            await self._insert(job, who, ask, manifest, scope)
+            kept = True
+        finally:
+            self._coming[ask.archive] -= 1
+            if not self._coming[ask.archive]:
+                del self._coming[ask.archive]
+            if not kept:
+                await asyncio.to_thread(shutil.rmtree, files.folder, ignore_errors=True)
+                await self._drop_archive(ask.archive)
+        self._server.reschedule()
+        return job
+
+    async def _receive(self, ask: SubmitJob, stream: AsyncIterator[bytes], archive: Path) -> None:
+        if not 0 < ask.archive_size <= MAX_ARCHIVE_BYTES:
+            raise ResourceError(f"an archive of {ask.archive_size} bytes; {MAX_ARCHIVE_BYTES} are allowed")
+        if len(ask.archive) != 64 or not set(ask.archive) <= set("0123456789abcdef"):
+            raise IntegrityError("the archive's SHA-256 is not one")
+        archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if shutil.disk_usage(archive.parent).free < 3 * ask.archive_size + DISK_RESERVE_BYTES:
+            raise ResourceError("the server's disk is nearly full", code="DISK_FULL", hint="free some space there")
+        part = archive.with_name(f"{archive.name}.{uuid.uuid4().hex}.part")
+        digest, size = hashlib.sha256(), 0
+        try:
+            with _nameless(archive), part.open("xb") as file:
+                async for chunk in stream:
+                    size += len(chunk)
+                    if size > ask.archive_size:
+                        raise IntegrityError(f"more than the announced {ask.archive_size} bytes came")
+                    await asyncio.to_thread(file.write, chunk)
+                    digest.update(chunk)
+            if size != ask.archive_size or digest.hexdigest() != ask.archive:
+                raise IntegrityError("the archive is not the announced one", hint="submit it again")
+            part.rename(archive)
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def _drop_archive(self, sha256: str) -> None:
+        """Delete an archive that no job has, and none is about to have."""
+        query = "SELECT COUNT(*) FROM jobs WHERE archive=?"
+        used = await self._server.store.read(lambda db: db.execute(query, (sha256,)).fetchone()[0])
+        if not used and not self._coming[sha256]:
+            self._server.files.archive(sha256).unlink(missing_ok=True)
+
+    async def _insert(self, job: str, who: Identity, ask: SubmitJob, manifest: Manifest, scope: str) -> None:
+        spec, now = manifest.spec, time.time()
+        values = {
+            "id": job, "name": spec.name, "study": spec.study, "state": JobState.SUBMITTED.value,
+            "submitter": who.name, "org": who.org, "role": who.role, "folder": manifest.folder,
+            "manifest": ask.job.manifest, "signature": ask.job.signature, "certificate": ask.job.certificate,
+            "archive": ask.archive, "archive_size": ask.archive_size, "submitted": now,
+        }  # fmt: skip
+        columns = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        query = f"INSERT INTO jobs (seq, {columns}) VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM jobs), {marks})"  # noqa: S608
+        token = (scope, ask.token, content_hash(manifest), job)
+
+        def act(db: Any) -> None:
+            db.execute(query, tuple(values.values()))
+            if ask.token:
+                db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", token)
+
+        await self._server.store.write(act)
+        await self._server.store.event(job, "submitted", now, by=who.name)
+
+    async def job_of_token(self, who: Identity, study: str, token: str) -> str:
+        """The job that was submitted with a token; empty if there is none."""
+        query = "SELECT content FROM tokens WHERE scope=? AND token=?"
+        scope = token_scope(who, study)
+        row = await self._server.store.read(lambda db: db.execute(query, (scope, token)).fetchone())
+        return "" if row is None else await self._existing(scope, token, row["content"])
+
+    async def delete(self, row: JobRow) -> dict[str, Any]:
+        """Delete a job with everything that is kept of it; its token stays taken."""
+        now = time.time()
+
+        def act(db: Any) -> int:
+            for table in ("rounds", "updates", "ledger", "events"):
+                db.execute(f"DELETE FROM {table} WHERE job=?", (row.id,))  # noqa: S608 - names of our tables
+            db.execute("DELETE FROM jobs WHERE id=?", (row.id,))
+            return int(db.execute("UPDATE tokens SET deleted=? WHERE job=?", (now, row.id)).rowcount)
+
+        marked = await self._server.store.write(act)
+        await self._server.store.metrics(lambda db: db.execute("DELETE FROM metrics WHERE job=?", (row.id,)) and None)
+        await asyncio.to_thread(shutil.rmtree, self._server.files.job(row.id).folder, ignore_errors=True)
+        await self._drop_archive(row.archive)
+        self._server.waiting.pop(row.id, None)
+        self._server.bell.ring(row.id)
+        return {"job_id": row.id, "submit_records_marked_deleted": marked}
+
+
+@contextlib.contextmanager
+def _nameless(archive: Path, into: Path | None = None) -> Iterator[None]:
+    """Errors about a user's archive, without where it lies at the server."""
+    try:
+        with refusals("the archive"):
+            yield
+    except FlpocError as error:
+        message = error.message.replace(str(archive), "the archive").replace(archive.name, "the archive")
+        if into is not None:
+            message = message.replace(str(into), "the job's folder")
+        log.info("%s is refused: %s", archive.name, error.message)
+        raise type(error)(message, hint=error.hint, code=error.code, data=error.data) from None
+
+
+def token_scope(who: Identity, study: str) -> str:
+    """Tokens of other users or studies never meet."""
+    return hashlib.sha256(canonical_json([study, who.name, who.org, who.role])).hexdigest()
+
+
+def content_hash(manifest: Manifest) -> str:
+    """What makes two submissions the same job: everything but the times of signing."""
+    same = attrs.evolve(manifest, created="", expires="")
+    return hashlib.sha256(canonical_json(same)).hexdigest()

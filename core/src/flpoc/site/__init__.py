@@ -1,0 +1,1 @@
+"""The site agent: holds the site's key, enforces its policy, starts trainers."""

@@ -1,0 +1,193 @@
+"""The agent as a whole: it dials the server, and does what is wanted of the site."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from flpoc import API, __version__
+from flpoc.errors import Disagreement, FlpocError, from_code
+from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.plugins import Plugins
+from flpoc.provision.kits import Kit
+from flpoc.serving import Background
+from flpoc.site.jobs import SiteJob
+from flpoc.wire.codec import encode
+from flpoc.wire.messages import (
+    PROTOCOL,
+    TO_SITE,
+    Answer,
+    Hello,
+    JobWant,
+    LogsHave,
+    Refused,
+    Welcome,
+)
+from flpoc.wire.options import SITE_SERVICE, channel_options
+
+log = logging.getLogger("flpoc.site")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+
+
+class Agent:
+    """One site of a project."""
+
+    def __init__(self, kit: Kit, plugins: Plugins, state: Path) -> None:
+        self.kit = kit
+        self.name = kit.settings.name
+        self.state = state
+        self.policy = kit.policy
+        self.loop = asyncio.get_running_loop()
+        name = self.policy.get("launcher") or kit.settings.launcher
+        self.attempts = Attempts(state, plugins.create("launchers", name), name)
+        self._inventory = plugins.inventory()
+        self._jobs: dict[tuple[str, int], SiteJob] = {}
+        self._queue: asyncio.Queue[Any] | None = None
+        self._background = Background(log)
+        self.later = self._background.later
+        self._credentials = grpc.ssl_channel_credentials(kit.root_pem, kit.key_pem, kit.certificate_pem)
+        self._control = self._channel(separate=False)
+        self._bulk = self._channel(separate=True)
+        bulk = f"/{SITE_SERVICE}/"
+        self._fetch = self._bulk.unary_stream(bulk + "Fetch")
+        self._push = self._bulk.stream_unary(bulk + "Push")
+
+    def _channel(self, *, separate: bool) -> grpc.aio.Channel:
+        options = channel_options(self.kit.certificate_name, separate=separate)
+        return grpc.aio.secure_channel(self.kit.server_address, self._credentials, options)
+
+    # -- life
+
+    async def restore(self) -> None:
+        """Take up the jobs in the state folder, and the processes of a former agent."""
+        left: dict[tuple[str, int], list[Attempt]] = {}
+        for attempt in self.attempts.recorded():
+            left.setdefault((attempt.job, attempt.run), []).append(attempt)
+        for signed in sorted((self.state / "jobs").glob("*/signed.json")):
+            job, _, run = signed.parent.name.rpartition(".")
+            key = (job, int(run))
+            self._jobs[key] = SiteJob(self, job, int(run), signed.parent, left.pop(key, []))
+            self.later(self._jobs[key].resume())
+        for attempts in left.values():
+            for attempt in attempts:
+                await asyncio.to_thread(self.attempts.stop, attempt, 1.0)
+                self.attempts.forget(attempt)
+
+    async def run(self) -> None:
+        """Keep a connection to the server until cancelled.
+
+        Raises:
+            FlpocError: The server refuses this site for good.
+        """
+        last_contact = time.monotonic()
+        while True:
+            try:
+                await self._connect()
+                last_contact = time.monotonic()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    raise from_code("AUTH_FAILED", f"the server refuses {self.name}: {error.details()}") from None
+                log.info("no connection: %s %s", error.code().name, error.details())
+            for job in self._jobs.values():
+                job.disconnected()
+            # reconnecting is paced, so that a server that comes back is not run over by all its sites
+            away = time.monotonic() - last_contact
+            await asyncio.sleep(min(max(_FIRST_PAUSE, away / 10), _LONGEST_PAUSE))
+
+    async def _connect(self) -> None:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        hello = Hello(PROTOCOL, __version__, API, self._inventory, tuple(job.report for job in self._jobs.values()))
+        queue.put_nowait(hello)
+
+        async def outgoing() -> AsyncIterator[bytes]:
+            while (message := await queue.get()) is not None:
+                yield encode(message)
+
+        call = self._control.stream_stream(f"/{SITE_SERVICE}/Connect")(outgoing())
+        try:
+            async for data in call:
+                self._take(TO_SITE.decode(data), queue)
+        finally:
+            self._queue = None
+            queue.put_nowait(None)
+            call.cancel()
+
+    async def stop(self) -> None:
+        """Stop all trainers and the connection; jobs can go on at the next start."""
+        await asyncio.gather(*(job.stop() for job in list(self._jobs.values())), return_exceptions=True)
+        await self._background.cancel()
+        await asyncio.gather(self._control.close(None), self._bulk.close(None))
+
+    # -- what jobs use
+
+    def send(self, message: Any) -> None:
+        """Send if connected; what matters is said again at the next connection."""
+        if self._queue is not None:
+            self._queue.put_nowait(message)
+
+    def fetch(self, request: bytes) -> Any:
+        return self._fetch(request)
+
+    async def push(self, start: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+        """Upload a file; nothing of it is sent before the server has a place for it."""
+        placed = asyncio.Event()
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield start
+            await placed.wait()
+            async for chunk in chunks:
+                yield chunk
+
+        call = self._push(stream())
+        try:
+            await call.initial_metadata()  # comes when this upload's turn has come
+            placed.set()
+            return bytes(await call)
+        finally:
+            call.cancel()
+
+    def forget(self, job: SiteJob) -> None:
+        if self._jobs.get((job.job, job.run)) is job:
+            del self._jobs[(job.job, job.run)]
+
+    # -- what the server says
+
+    def _take(self, message: Any, queue: asyncio.Queue[Any]) -> None:
+        match message:
+            case Welcome():
+                self._queue = queue
+                where = self.kit.server_address
+                log.info("site %s: registered with project %s at %s", self.name, message.project, where)
+                for job in self._jobs.values():
+                    job.connected()
+            case Refused():
+                if message.code == "VERSION_MISMATCH":
+                    raise Disagreement(message.message, hint=message.hint)
+                raise FlpocError(message.message, code=message.code, hint=message.hint)
+            case JobWant():
+                self._wanted(message)
+            case Answer():
+                if (found := self._jobs.get((message.job, message.run))) is not None:
+                    found.answered(message)
+            case LogsHave():
+                if (found := self._jobs.get((message.job, message.run))) is not None:
+                    found.logs_have(message)
+
+    def _wanted(self, want: JobWant) -> None:
+        key = (want.job, want.run)
+        job = self._jobs.get(key)
+        if job is None:
+            if want.phase != "run":
+                return
+            folder = self.state / "jobs" / f"{want.job}.{want.run}"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            job = self._jobs[key] = SiteJob(self, want.job, want.run, folder, [])
+            self.send(job.report)
+        job.want(want)

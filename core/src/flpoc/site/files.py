@@ -1,0 +1,111 @@
+"""Where a site keeps the files of its jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import attrs
+
+from flpoc.errors import ConfigError
+from flpoc.settings import parse_json, plain, structure
+from flpoc.wire.messages import Announce
+
+
+@attrs.frozen
+class SiteFiles:
+    """The folder of one run of one job at a site."""
+
+    folder: Path
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "archive.zip"
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "job"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "trainer.log"
+
+    @property
+    def signed(self) -> Path:
+        return self.folder / "signed.json"
+
+    def model(self, round_number: int, checksum: str) -> Path:
+        return self.folder / "in" / f"{round_number}.{checksum}.safetensors"
+
+    def outgoing(self, round_number: int, attempt: int, checksum: str) -> Path:
+        return self.folder / "outbox" / f"{round_number}.{attempt}.{checksum}.safetensors"
+
+    def drop_models(self, before: int) -> None:
+        """Delete received models of earlier rounds; a script that maps one keeps it."""
+        for path in (self.folder / "in").glob("*.safetensors"):
+            if int(path.name.split(".")[0]) < before:
+                path.unlink(missing_ok=True)
+
+    def drop(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Outbox:
+    """Finished updates that the server has not committed yet. Its files are the truth."""
+
+    def __init__(self, files: SiteFiles) -> None:
+        self._files = files
+        self._entries: dict[int, Announce] = {}
+        folder = files.folder / "outbox"
+        for path in sorted(folder.glob("*.json")):
+            entry = _noted(path)
+            if entry is not None and self.path(entry).is_file():
+                self._entries[entry.round] = entry
+            else:
+                # begun, and not brought to an end: the script is asked again
+                path.unlink()
+                path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def path(self, entry: Announce) -> Path:
+        return self._files.outgoing(entry.round, entry.attempt, entry.checksum)
+
+    def note(self, entry: Announce) -> None:
+        """Write down what is to be said of an update, before its file is taken (blocking)."""
+        path = self.path(entry).with_suffix(".json")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(plain(entry)))
+        part.rename(path)
+
+    def add(self, entry: Announce) -> None:
+        self._entries[entry.round] = entry
+
+    def get(self, round_number: int) -> Announce | None:
+        return self._entries.get(round_number)
+
+    def all(self) -> list[Announce]:
+        return [self._entries[number] for number in sorted(self._entries)]
+
+    def drop(self, entry: Announce) -> None:
+        """Forget an update: it is committed, or nobody wants it."""
+        self._entries.pop(entry.round, None)
+        self.path(entry).unlink(missing_ok=True)
+        self.path(entry).with_suffix(".json").unlink(missing_ok=True)
+
+    def drop_committed(self, committed: int) -> None:
+        for entry in self.all():
+            if entry.round <= committed:
+                self.drop(entry)
+
+
+def _noted(path: Path) -> Announce | None:
+    """What :meth:`Outbox.note` wrote; None if power was lost meanwhile."""
+    try:
+        return structure(parse_json(path.read_bytes(), str(path)), Announce)
+    except ConfigError:
+        return None

@@ -1,0 +1,276 @@
+"""The trainer of one job at a site: its process, its socket, its messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flpoc.errors import FlpocError
+from flpoc.jobs.attempts import Attempt, Attempts, signal_name
+from flpoc.jobs.spec import JobSpec, ScriptSpec
+from flpoc.jobs.states import Cause
+from flpoc.launching import Needs, Status
+from flpoc.site.files import SiteFiles
+from flpoc.wire.job_messages import (
+    FROM_TRAINER,
+    Beat,
+    Failed,
+    Give,
+    LocalHello,
+    Logged,
+    Over,
+    Submit,
+    Taken,
+    TrainerStart,
+)
+from flpoc.wire.local import SOCKET_NAME, Link, listen
+from flpoc.wire.messages import Refused
+
+log = logging.getLogger("flpoc.site")
+
+#: Launches of a trainer for the same task before the site gives up.
+LAUNCHES = 3
+
+
+@attrs.frozen
+class TrainerEvents:
+    """What a trainer's owner wants to hear.
+
+    Attributes:
+        joined: The script's process has connected.
+        submitted: The script has an answer; gives whether it is safe in the outbox.
+        failed: The site's part in the job is over, and why.
+        moved: There was progress.
+        spoke: Something may be new in the log.
+        logged: Numbers were logged.
+        ended: The process has ended as it should.
+    """
+
+    joined: Callable[[], None]
+    submitted: Callable[[Attempt, Submit], Any]
+    failed: Callable[[Cause], None]
+    moved: Callable[[], None]
+    spoke: Callable[[], None]
+    logged: Callable[[Logged], None]
+    ended: Callable[[], None]
+
+
+class TrainerHost:
+    """Runs the trainer of one job, again if it is killed."""
+
+    def __init__(
+        self, *, job: str, run: int, site: str, spec: JobSpec, files: SiteFiles, sockets: Path, attempts: Attempts,
+        events: TrainerEvents, project: str, python: str
+    ) -> None:
+        self._job, self._run, self._site = job, run, site
+        self._spec = spec
+        self._script: ScriptSpec = spec.script_for(site)
+        self._files = files
+        self._sockets = sockets
+        self._attempts = attempts
+        self._events = events
+        self._project = project
+        self._python = python
+        self._attempt: Attempt | None = None
+        self._socket: asyncio.AbstractServer | None = None
+        self._link: Link | None = None
+        self._received = self._sent = -1
+        self._give: Give | None = None
+        self._launches: list[int] = []
+        self._over = self._stopping = False
+        self._failure: Failed | None = None
+        self._beat = Beat(0.0, 0)
+        self._launching: asyncio.Task[None] | None = None
+
+    async def start(self, left: list[Attempt]) -> None:
+        """Listen, and adopt what a former agent left running, or launch."""
+        self._socket = await listen(self._sockets, self._serve)
+        self._attempt = await self._attempts.adopt(left)
+        if self._attempt is not None:
+            self._attempts.watch(self._attempt, self._process_ended)
+        else:
+            await self._launch()
+
+    async def _launch(self) -> None:
+        # a launch that has begun is seen to its end, so that there is a handle to stop it by
+        self._launching = asyncio.create_task(self._launch_now())
+        await asyncio.shield(self._launching)
+
+    async def _launch_now(self) -> None:
+        number = 1 + max((int(p.name) for p in self._files.runs.glob("*") if p.name.isdigit()), default=0)
+        self._launches.append(self._task_round())
+        self._received = self._sent = -1
+        self._failure = None
+        self._beat = Beat(0.0, 0)
+        try:
+            attempt = self._attempts.begin(self._job, self._run, self._site, number, self._files.runs)
+        except OSError as error:
+            self._events.failed(Cause(site=self._site, phase="starting the script", message=str(error)))
+            return
+        self._attempt = attempt  # its process may connect before the launcher returns
+        try:
+            self._attempt = await asyncio.to_thread(
+                self._attempts.launch,
+                attempt,
+                self._argv(),
+                log=self._files.log,
+                socket=self._sockets / SOCKET_NAME,
+                env={**self._script.env, "FLPOC_CODE": str(self._files.job / "code"), "FLPOC_SITE": self._site},
+                needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib),
+                project=self._project,
+            )
+        except FlpocError as error:
+            self._attempts.forget(attempt)
+            self._attempt = None
+            cause = Cause(site=self._site, phase="starting the script", message=error.message, hint=error.hint)
+            self._events.failed(cause)
+            return
+        self._attempts.watch(self._attempt, self._process_ended)
+
+    def _argv(self) -> tuple[str, ...]:
+        script = str(self._files.job / "code" / self._script.script)
+        if self._script.command:
+            return (*self._script.command, script, *self._script.args)
+        return (self._python or sys.executable, "-m", "flpoc.runner.trainer", script, *self._script.args)
+
+    def _task_round(self) -> int:
+        return self._give.round if self._give is not None else -1
+
+    # -- tasks
+
+    def give(self, task: Give) -> None:
+        """Give the script a task, now or when it connects; the same one is given once per attempt."""
+        self._give = task
+        self._offer()
+
+    def _offer(self) -> None:
+        if self._link is not None and self._give is not None and self._received < self._give.round:
+            self._received = self._give.round
+            self._link.send(self._give)
+
+    def taken(self, round_number: int) -> None:
+        """The answer of this round is safe; the script may go on."""
+        self._sent = max(self._sent, round_number)
+        if self._give is not None and self._give.round == round_number:
+            self._give = None
+        if self._link is not None:
+            self._link.send(Taken(round_number))
+
+    def finish(self) -> None:
+        """No task will come any more: let the script end by itself."""
+        self._over = True
+        if self._link is not None:
+            self._link.send(Over())
+        if self._attempt is None or not self._attempts.poll(self._attempt).running:
+            self._events.ended()
+
+    async def stop(self, grace: float) -> None:
+        """End the process whatever it does, and close the socket."""
+        self._stopping = True
+        if self._launching is not None:
+            await asyncio.wait([self._launching])
+        if self._attempt is not None:
+            await asyncio.to_thread(self._attempts.stop, self._attempt, grace)
+            self._attempts.forget(self._attempt)
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            with contextlib.suppress(OSError):
+                (self._sockets / SOCKET_NAME).unlink()
+                self._sockets.rmdir()
+
+    # -- the process
+
+    def _process_ended(self, attempt: Attempt, status: Status) -> None:
+        self._attempts.forget(attempt)
+        if attempt is not self._attempt or self._stopping:
+            return
+        self._attempt = None
+        self._events.spoke()
+        if self._over and (status.code == 0 or self._failure is None):
+            self._events.ended()
+            return
+        killed = status.code is None or status.code < 0
+        if killed and self._failure is None and self._launches.count(self._task_round()) < LAUNCHES:
+            log.warning("job %s: the trainer was lost (%s); launching it again", self._job, signal_name(status.code))
+            self._launching = asyncio.create_task(self._launch_now())
+            return
+        self._events.failed(self._cause(attempt, status))
+
+    def _cause(self, attempt: Attempt, status: Status) -> Cause:
+        said = self._failure
+        code = status.code
+        tail = tuple(self._attempts.logs(attempt, 40).splitlines()[-40:])
+        if said is not None:
+            return Cause(
+                site=self._site, phase=said.phase or "training", round=said.round, exception=said.exception,
+                message=said.message, file=said.file, line=said.line, exit_code=code, peak_rss=status.peak_rss,
+                log_tail=tail, hint=said.hint,
+            )  # fmt: skip
+        message = f"the script ended before round {max(0, self._task_round()) + 1} was answered" if code == 0 else ""
+        hint = "the script must receive and send until is_running() is false" if code == 0 else ""
+        return Cause(
+            site=self._site, phase="training", round=self._task_round() if self._give else None,
+            message=message or status.reason, exit_code=code if code is not None and code >= 0 else None,
+            signal=signal_name(code), peak_rss=status.peak_rss, log_tail=tail,
+            hint=hint,
+        )  # fmt: skip
+
+    # -- the socket
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer, FROM_TRAINER)
+        try:
+            hello = await link.receive()
+            attempt = self._attempt
+            if not isinstance(hello, LocalHello) or attempt is None or not attempt.knows(hello.token):
+                link.send(Refused("FENCED", "this attempt has been replaced, or the job is over"))
+                return
+            self._link = link
+            link.send(self._greeting(attempt))
+            self._received, self._sent = hello.received, max(self._sent, hello.sent)
+            self._events.joined()
+            if self._over:
+                link.send(Over())
+            self._offer()
+            async for message in link.messages():
+                await self._take(attempt, message)
+        except FlpocError as error:
+            log.warning("job %s: trainer: %s", self._job, error.message)
+            link.send(Refused(error.code, error.message, error.hint))
+        finally:
+            if self._link is link:
+                self._link = None
+            link.close()
+
+    def _greeting(self, attempt: Attempt) -> TrainerStart:
+        return TrainerStart(
+            self._job, self._site, self._run, attempt.number, self._spec.seed, self._spec.rounds
+        )
+
+    async def _take(self, attempt: Attempt, message: Any) -> None:
+        match message:
+            case Submit():
+                if await self._events.submitted(attempt, message):
+                    self.taken(message.round)
+            case Failed():
+                self._failure = message
+            case Beat():
+                if message.cpu > self._beat.cpu + 0.01 or message.calls > self._beat.calls:
+                    self._events.moved()
+                    self._beat = message
+            case Logged():
+                self._events.moved()
+                self._events.logged(message)
+        self._events.spoke()

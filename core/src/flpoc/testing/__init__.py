@@ -1,0 +1,24 @@
+"""Conformance suites: what a plugin must keep, as tests to subclass.
+
+Write a test class that inherits from a suite and says what to test::
+
+    class TestSlurmLauncher(LauncherSuite):
+        @pytest.fixture
+        def launcher(self):
+            return SlurmLauncher(SlurmSettings(partition="test"))
+
+The plugins that come with flpoc pass exactly these suites.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# before they are imported, so that their assertions say what was compared
+pytest.register_assert_rewrite(*(f"flpoc.testing.{kind}_suite" for kind in ("aggregator", "launcher", "plugin")))
+
+from flpoc.testing.aggregator_suite import AggregatorSuite  # noqa: E402 - see above
+from flpoc.testing.launcher_suite import LauncherSuite  # noqa: E402 - see above
+from flpoc.testing.plugin_suite import PluginSuite  # noqa: E402 - see above
+
+__all__ = ["AggregatorSuite", "LauncherSuite", "PluginSuite"]

@@ -1,0 +1,190 @@
+"""Every message between a job process and its owner, on the local socket.
+
+All are idempotent requests, or news that may be lost: after a break, a job
+process asks again what was not answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from flpoc.jobs.spec import JobSpec
+from flpoc.wire import checks
+from flpoc.wire.codec import Family
+from flpoc.wire.messages import MetricRow, Refused, TaskKind
+
+
+@attrs.frozen
+class LocalHello:
+    """A job process begins: its token, and the last rounds that it got and gave (-1: none)."""
+
+    token: bytes
+    received: int = attrs.field(default=-1, validator=checks.round_number)
+    sent: int = attrs.field(default=-1, validator=checks.round_number)
+
+
+@attrs.frozen
+class TrainerStart:
+    """What a trainer needs to know once."""
+
+    job: str
+    site: str
+    run: int
+    attempt: int
+    seed: int
+    total_rounds: int
+
+
+@attrs.frozen
+class Give:
+    """A task for the script; ``path`` is the model's file, empty when there is none yet."""
+
+    round: int = attrs.field(validator=checks.round_number)
+    kind: TaskKind
+    path: str
+
+
+@attrs.frozen
+class Submit:
+    """The script's answer: a file in the attempt's folder, named with size and checksum."""
+
+    round: int = attrs.field(validator=checks.round_number)
+    kind: TaskKind
+    file: str
+    size: int = attrs.field(validator=checks.count)
+    checksum: str = attrs.field(validator=checks.checksum)
+    weight: float = attrs.field(validator=checks.weight)
+    params_type: str = attrs.field(validator=checks.params_type)
+    metrics: dict[str, float] = attrs.field(validator=checks.metrics)
+    meta: dict[str, Any] = attrs.field(validator=checks.plain_json)
+    evaluates: bool
+
+
+@attrs.frozen
+class Taken:
+    """The owner has the answer of this round safe in its outbox."""
+
+    round: int = attrs.field(validator=checks.round_number)
+
+
+@attrs.frozen
+class Over:
+    """No further task will come; ``is_running()`` is false from now on."""
+
+    reason: str = ""
+
+
+@attrs.frozen
+class Failed:
+    """The job's code raised: the first cause as the process itself sees it."""
+
+    exception: str
+    message: str
+    file: str = ""
+    line: int = 0
+    round: int | None = attrs.field(default=None, validator=checks.round_number)
+    phase: str = ""
+    hint: str = ""
+
+
+@attrs.frozen
+class Beat:
+    """Sent every second: CPU seconds of the process tree so far, and client API calls so far."""
+
+    cpu: float = attrs.field(validator=checks.finite)
+    calls: int = attrs.field(validator=checks.count)
+
+
+@attrs.frozen
+class Logged:
+    """Numbers that the script logged."""
+
+    rows: tuple[MetricRow, ...]
+
+
+@attrs.frozen
+class CommittedRound:
+    """The last committed round: its model's file, and the workflow's state."""
+
+    round: int
+    model: str
+    state: bytes
+
+
+@attrs.frozen
+class ControllerStart:
+    """What a controller needs to know: the job, its sites, and where it stands."""
+
+    job: str
+    run: int
+    spec: JobSpec
+    code: str
+    sites: tuple[str, ...]
+    committed: CommittedRound | None
+    plugins: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Assign:
+    """The controller wants a round: a task to sites, with the model of the last committed round."""
+
+    round: int = attrs.field(validator=checks.round_number)
+    kind: TaskKind
+    sites: tuple[str, ...] = attrs.field(validator=checks.site_names)
+    use_model: bool
+
+
+@attrs.frozen
+class SiteUpdate:
+    """A received update, as the controller reads it."""
+
+    site: str
+    path: str
+    weight: float
+    params_type: str
+    metrics: dict[str, float]
+    meta: dict[str, Any]
+    evaluates: bool
+
+
+@attrs.frozen
+class Closed:
+    """A round is closed: its updates in site order, and who is missing and why."""
+
+    round: int
+    updates: tuple[SiteUpdate, ...]
+    missing: dict[str, str]
+
+
+@attrs.frozen
+class Commit:
+    """The controller has the model of a round: a file in its folder, and what the next round needs to know."""
+
+    round: int = attrs.field(validator=checks.round_number)
+    file: str
+    size: int = attrs.field(validator=checks.count)
+    checksum: str = attrs.field(validator=checks.checksum)
+    state: bytes
+    metrics: dict[str, float] = attrs.field(validator=checks.metrics)
+
+
+@attrs.frozen
+class Committed:
+    """The round survives power loss from now on."""
+
+    round: int = attrs.field(validator=checks.round_number)
+
+
+@attrs.frozen
+class Finished:
+    """The workflow has come to its end; ``metrics`` are about the last model."""
+
+    metrics: dict[str, float] = attrs.field(validator=checks.metrics)
+
+
+FROM_TRAINER = Family("trainer", LocalHello, Submit, Failed, Beat, Logged)
+TO_TRAINER = Family("agent", TrainerStart, Refused, Give, Taken, Over)
+FROM_CONTROLLER = Family("controller", LocalHello, Assign, Commit, Finished, Failed, Beat)
+TO_CONTROLLER = Family("owner", ControllerStart, Refused, Closed, Committed, Over)

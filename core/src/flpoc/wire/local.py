@@ -1,0 +1,145 @@
+"""The local channel: a job process and its owner, on a unix socket.
+
+Frames are a 4-byte length and a message. Sockets are reached through the
+open folder they lie in, so that the length of the path does not matter
+(the kernel allows 107 bytes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from flpoc.errors import IntegrityError
+from flpoc.wire.codec import MAX_MESSAGE_BYTES, Family, encode
+
+_LENGTH = struct.Struct(">I")
+SOCKET_NAME = "s"
+
+
+def frame(message: Any) -> bytes:
+    """A message with its length before it."""
+    data = encode(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _checked_length(head: bytes) -> int:
+    (length,) = _LENGTH.unpack(head)
+    if length > MAX_MESSAGE_BYTES:
+        raise IntegrityError(f"a message of {length} bytes on a local socket; at most {MAX_MESSAGE_BYTES} are taken")
+    return int(length)
+
+
+class Link:
+    """The owner's end of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Family) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._incoming = incoming
+
+    def send(self, message: Any) -> None:
+        """Queue a message; one to a peer that is gone is dropped, the peer will ask again."""
+        if not self._writer.is_closing():
+            self._writer.write(frame(message))
+
+    async def receive(self) -> Any:
+        """The next message; None at the end."""
+        try:
+            head = await self._reader.readexactly(_LENGTH.size)
+            return self._incoming.decode(await self._reader.readexactly(_checked_length(head)))
+        except (asyncio.IncompleteReadError, ConnectionError, OSError):
+            return None
+
+    async def messages(self) -> AsyncIterator[Any]:
+        while (message := await self.receive()) is not None:
+            yield message
+
+    def close(self) -> None:
+        if not self._writer.is_closing():
+            self._writer.close()
+
+
+async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
+    """Listen in *folder*; ``accept(reader, writer)`` serves a connection."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / SOCKET_NAME).unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        handle = os.open(folder, os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sock.bind(f"/proc/self/fd/{handle}/{SOCKET_NAME}")
+        finally:
+            os.close(handle)
+        sock.listen(16)
+        sock.setblocking(False)
+        return await asyncio.start_unix_server(accept, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def connect(path: Path) -> socket.socket:
+    """Connect to the socket at *path* (blocking).
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    handle = os.open(path.parent, os.O_DIRECTORY | os.O_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(f"/proc/self/fd/{handle}/{path.name}")
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.close(handle)
+    return sock
+
+
+class Wire:
+    """A job process's end: blocking, safe to use from several threads."""
+
+    def __init__(self, sock: socket.socket, incoming: Family) -> None:
+        self._sock = sock
+        self._incoming = incoming
+        self._sending = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        with self._sending:
+            self._sock.sendall(frame(message))
+
+    def receive(self) -> Any:
+        """The next message; None at the end."""
+        head = self._exactly(_LENGTH.size)
+        if head is None:
+            return None
+        data = self._exactly(_checked_length(head))
+        return None if data is None else self._incoming.decode(data)
+
+    def _exactly(self, count: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < count:
+            try:
+                part = self._sock.recv(count - len(parts))
+            except OSError:
+                return None
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
+
+    def close(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # the other side was faster
+            self._sock.close()
+            return
+        self._sock.close()

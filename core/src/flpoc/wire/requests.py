@@ -1,0 +1,92 @@
+"""What users ask of the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from flpoc.jobs.spec import SignedJob
+from flpoc.wire import checks
+from flpoc.wire.codec import Family
+
+
+@attrs.frozen
+class Ask:
+    """Something about the whole server; ``Status`` and ``Ready``.
+
+    Attributes:
+        sites: For ``Ready``: answer once all of these are connected.
+        timeout: For ``Ready``: answer after so many seconds in any case.
+    """
+
+    sites: tuple[str, ...] = ()
+    timeout: float = attrs.field(default=30.0, validator=checks.duration)
+
+
+@attrs.frozen
+class SubmitJob:
+    """The first message of a submission; the chunks of the archive follow."""
+
+    job: SignedJob
+    archive: str
+    archive_size: int = attrs.field(validator=checks.count)
+    study: str = "default"
+    token: str = ""
+
+
+@attrs.frozen
+class ListJobs:
+    """Which jobs to list."""
+
+    study: str = "default"
+    name: str = ""
+    id: str = ""
+    reverse: bool = False
+    limit: int = attrs.field(default=0, validator=checks.count)
+    token: str = ""
+
+
+@attrs.frozen
+class AboutJob:
+    """One job, by its id or a beginning of it that only one has."""
+
+    job: str
+    study: str = "default"
+
+
+@attrs.frozen
+class ReadLogs:
+    """Which lines of which logs."""
+
+    job: str
+    study: str = "default"
+    site: str = "server"
+    tail: int | None = None
+    since: str = ""
+    max_bytes: int | None = None
+
+
+@attrs.frozen
+class ReadResult:
+    """A file of a job's results, from ``offset`` on."""
+
+    job: str
+    path: str
+    offset: int = attrs.field(default=0, validator=checks.count)
+    study: str = "default"
+
+
+@attrs.frozen
+class Reply:
+    """An answer: plain data, or an error with its code."""
+
+    data: Any = None
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+ASKS = Family("user", Ask, SubmitJob, ListJobs, AboutJob, ReadLogs, ReadResult)
+#: Logs make long answers; gRPC's own limit (wire/options.py) is above this.
+REPLIES = Family("server", Reply, limit=8 << 20)

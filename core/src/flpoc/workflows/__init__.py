@@ -1,0 +1,78 @@
+"""The course of a job: which tasks go to whom, what is made of the answers, when it ends.
+
+A workflow runs in the job's controller. It sees the sites through a
+:class:`Federation` and may be stopped at any instant: the next controller
+begins with what was committed last.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from flpoc.aggregating import Aggregator, Update
+    from flpoc.jobs.spec import JobSpec
+    from flpoc.models.tensors import TensorFile
+
+
+@attrs.frozen
+class RoundResult:
+    """A closed round.
+
+    Attributes:
+        updates: What came, in site order.
+        missing: Sites that sent nothing, and why.
+        evaluates: Whether every script that answered also handles evaluation.
+    """
+
+    updates: tuple[Update, ...]
+    missing: dict[str, str]
+    evaluates: bool
+
+
+class Federation(ABC):
+    """The sites of one job, as a workflow sees them."""
+
+    job: JobSpec
+    #: Sites that take part, in site order.
+    sites: Sequence[str]
+    #: The round to begin with: 0, or the one after the last committed.
+    next_round: int
+    #: What the last commit kept for the workflow; empty at the beginning.
+    state: bytes
+    #: The committed model, mapped; None before there is one.
+    model: TensorFile | None
+    aggregator: Aggregator
+    #: Where the workflow may make files; emptied with the attempt.
+    folder: Path
+    #: The job's code.
+    code: Path
+
+    @abstractmethod
+    def start_from(self, path: Path) -> None:
+        """Give the sites this model in the first round instead of none; not after a commit."""
+
+    @abstractmethod
+    def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
+        """Give all sites a task with the committed model; wait until the round is closed."""
+
+    @abstractmethod
+    def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
+        """Make *model* the committed one; returns at once, the next round may begin."""
+
+    @abstractmethod
+    def finish(self, metrics: dict[str, float]) -> None:
+        """The job has come to its end; returns when everything is committed."""
+
+
+class Workflow(ABC):
+    """The course of a job."""
+
+    @abstractmethod
+    def run(self, federation: Federation) -> None:
+        """Take the job from :attr:`Federation.next_round` to its end."""

@@ -1,0 +1,81 @@
+"""Who may call what: every combination."""
+
+from __future__ import annotations
+
+import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flpoc.errors import AuthError, InternalError
+from flpoc.provision.identity import Identity
+from flpoc.server.authorization import SITE_CALLS, USER_CALLS, authorize, check_complete
+from flpoc.server.site_service import SiteService
+from flpoc.server.user_service import UserService
+
+ROLES = ("project_admin", "org_admin", "lead", "member")
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+def who(kind: Any = "user", role: str = "", name: str = "me", org: str = "ours") -> Identity:
+    return Identity(name, kind, role, org, "p", 1, NOW, NOW)
+
+
+def allowed(*args: Any, **kwargs: Any) -> bool:
+    try:
+        authorize(*args, **kwargs)
+    except AuthError:
+        return False
+    return True
+
+
+#: Role, and whether the job is one's own, of one's organisation, somebody else's.
+JOBS = {"own": ("me", "ours"), "org": ("you", "ours"), "other": ("you", "theirs")}
+TOUCH = {"project_admin": {"own", "org", "other"}, "org_admin": {"own", "org"}, "lead": {"own"}, "member": set()}
+
+
+@pytest.mark.parametrize("call", ["Abort", "Delete", "Results", "Download"])
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_are_touched_by_those_whom_they_concern(call: str, role: str, job: str) -> None:
+    owner, org = JOBS[job]
+    assert allowed(who(role=role), call, owner=owner, owner_org=org) == (job in TOUCH[role])
+
+
+@pytest.mark.parametrize("call", ["Status", "Ready", "List", "Meta", "Watch", "Logs"])
+@pytest.mark.parametrize("role", ROLES)
+def test_everybody_in_the_project_may_look(call: str, role: str) -> None:
+    assert allowed(who(role=role), call, owner="you", owner_org="theirs")
+
+
+def test_only_project_admins_and_leads_submit() -> None:
+    assert [role for role in ROLES if allowed(who(role=role), "Submit")] == ["project_admin", "lead"]
+
+
+@pytest.mark.parametrize("call", [*USER_CALLS, *SITE_CALLS, "Nope", ""])
+@pytest.mark.parametrize("kind", ["site", "server"])
+def test_sites_and_servers_make_only_the_calls_of_sites(call: str, kind: str) -> None:
+    assert allowed(who(kind), call) == (kind == "site" and call in SITE_CALLS)
+    assert allowed(who(kind, role="project_admin"), call) == (kind == "site" and call in SITE_CALLS)
+
+
+@pytest.mark.parametrize("call", [*SITE_CALLS, "Nope", "", "__init__"])
+@pytest.mark.parametrize("role", [*ROLES, "", "root"])
+def test_users_make_no_calls_of_sites_and_none_that_are_not_in_the_table(call: str, role: str) -> None:
+    assert not allowed(who(role=role), call)
+
+
+@pytest.mark.parametrize("role", ["", "root", "Project_admin"])
+def test_a_role_that_does_not_exist_may_nothing(role: str) -> None:
+    assert not any(allowed(who(role=role), call) for call in USER_CALLS)
+
+
+def test_every_call_that_is_served_is_in_the_table_and_no_other() -> None:
+    served: Any = SimpleNamespace(plugins=None, kit=None)
+    users = UserService(served)
+    check_complete(SiteService.CALLS, users.calls)
+    assert frozenset(users.handlers()) == users.calls
+    for sites, calls in ((SiteService.CALLS | {"X"}, users.calls), (SiteService.CALLS, users.calls - {"List"})):
+        with pytest.raises(InternalError, match=r"X|List"):
+            check_complete(sites, calls)

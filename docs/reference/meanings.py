@@ -1,0 +1,137 @@
+"""What the source cannot say about itself: error codes, variables, keys of files, in a sentence each."""
+
+from __future__ import annotations
+
+#: Error codes; a code that is in the source and not here fails the tests.
+CODES = {
+    "AUTH_FAILED": "The server, or a site, does not allow it: unknown or revoked certificate, wrong role, policy.",
+    "CONFIG_USE_MUTATES_GLOBAL_STATE": "A finding of `config use`: other terminals use this kit from now on, too.",
+    "CONNECTION_FAILED": "The server cannot be reached.",
+    "DISK_FULL": "There is no room left on a disk of this machine, the server or a site.",
+    "INTEGRITY_FAILED": "Bytes are not what they were said to be: a checksum, a signature, the layout of a model.",
+    "INTERNAL_ERROR": "A defect of flpoc or of a plugin.",
+    "INVALID_ARGS": "A command was called wrongly.",
+    "INVALID_CONFIG": "A project, job or settings file is wrong; the message names the file and the key.",
+    "INVALID_KIT": "A startup kit is incomplete, was changed, or is not to be trusted.",
+    "JOB_ABORTED": "The job was aborted.",
+    "JOB_AMBIGUOUS": "Several jobs have an id that begins like this.",
+    "JOB_FAILED": "The job failed, or can never be scheduled.",
+    "JOB_FINISHED_EXCEPTION": "The job's own code failed.",
+    "JOB_INVALID": "What was given is no job that flpoc can run.",
+    "JOB_NOT_DONE": "The job has not ended yet.",
+    "JOB_NOT_FOUND": "The study has no such job.",
+    "JOB_NOT_RUNNING": "The job has ended already.",
+    "JOB_PARTIAL": "The job ended with fewer sites in a round than expected, and does not say that this is enough.",
+    "LAUNCH_FAILED": "A process could not be started.",
+    "LOG_NOT_FOUND": "There is no log of this job and site.",
+    "NO_ACTIVE_STARTUP_KIT": "A finding about kits: no startup kit is active.",
+    "OUTPUT_DIR_NOT_WRITABLE": "The folder for the results cannot be written to.",
+    "PLUGIN_BROKEN": "A plugin cannot be imported, or failed when it was asked.",
+    "PLUGIN_CONFLICT": "Two plugins offer what was asked for under one name.",
+    "PLUGIN_NOT_FOUND": "No installed plugin offers what was asked for.",
+    "RESOURCE_EXHAUSTED": "A limit is reached.",
+    "SERVICE_FAILED": "A server or site of this machine did not start, or its port is taken.",
+    "STARTUP_KIT_CERT_EXPIRED": "A finding about kits: the certificate of this kit is not valid any more.",
+    "STARTUP_KIT_CERT_EXPIRING_SOON": "A finding about kits: the certificate of this kit ends soon.",
+    "STARTUP_KIT_CERT_UNREADABLE": "A finding about kits: the certificate of this kit cannot be read.",
+    "STARTUP_KIT_INVALID": "A finding about kits: what is registered is no startup kit, or was changed.",
+    "STARTUP_KIT_MISSING": "No startup kit is given or active, or it is not where it should be.",
+    "STARTUP_KIT_PATH_MISSING": "A finding about kits: the folder of a registered kit is gone.",
+    "SUBMIT_TOKEN_CONFLICT": "This submit token belongs to a job with other contents.",
+    "SUBMIT_TOKEN_JOB_DELETED": "The job of this submit token was deleted.",
+    "SYSTEM_NOT_READY": "Sites that are needed are not connected.",
+    "TIMEOUT": "A wait was longer than allowed; what was waited for goes on.",
+    "VERSION_MISMATCH": "Two sides cannot work together: other versions of flpoc, other plugins.",
+}
+
+#: Words in capitals in the source that are no error codes.
+NO_CODES = {
+    "CUDA_VISIBLE_DEVICES", "GRPC_VERBOSITY", "JOB_FILES", "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX",
+    "NUM_STEPS_CURRENT_ROUND", "SITE_NAME", "VECLIB_MAXIMUM_THREADS",
+}  # fmt: skip
+
+#: Variables that a user sets.
+USER_VARIABLES = {
+    "FLPOC_CA_PASSPHRASE": "Passphrase of a project's authority: its key is then kept encrypted.",
+    "FLPOC_CONFIG": "The configuration file, instead of `~/.flpoc/config.conf`.",
+    "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
+    "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
+    "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",
+}
+
+#: Variables that flpoc sets for the processes it starts.
+JOB_VARIABLES = {
+    "FLPOC_CODE": "In job processes: the folder with the job's code.",
+    "FLPOC_SITE": "In a trainer: the site's name.",
+    "FLPOC_SOCKET": "In job processes: the socket of the owner, the server or the site's agent.",
+    "FLPOC_TOKEN_FILE": "In job processes: the file with the secret of this attempt.",
+}
+
+#: Names of constants and of the tests' own variables that look like variables.
+NO_VARIABLES = {"FLPOC_API", "FLPOC_SUITE_LEAK"}
+
+#: Keys of the user's configuration file.
+CONFIGURATION = {
+    "version": "Version of this file; 2.",
+    "startup_kits.active": "Id of the kit that commands use.",
+    "startup_kits.entries": "Folders of registered kits by id. Put ids with dots in quotes.",
+    "poc.workspace": "The workspace of the proof of concept.",
+    "job_template.path": "A folder with job templates.",
+    "plugins.load": "Modules of private plugins, for example `[\"acme.hooks\"]`.",
+    "plugins.disable": "Names of plugins that are never imported.",
+}
+
+#: Keys of project.yml, for the whole project.
+PROJECT = {
+    "api_version": "3 or 4.",
+    "name": "Name of the project.",
+    "description": "One line.",
+    "participants": "One server, any number of sites and users; see below.",
+    "launcher": "Which launcher starts services and jobs; `local` unless something else is said.",
+    "authority": "Which authority issues certificates; `local-ca` unless something else is said.",
+    "plugins": "Names of the plugins that server and sites may load; `[local]` unless something else is said.",
+}
+
+#: Keys of a participant in project.yml.
+PARTICIPANT = {
+    "name": "Unique in the project; for users their e-mail address.",
+    "type": "`server`, `client` (a site) or `admin` (a user); `site` and `user` are understood, too.",
+    "org": "The organisation it belongs to.",
+    "role": "Users: `project_admin`, `org_admin`, `lead` or `member`.",
+    "fed_learn_port": "Server: the one port that sites and users dial; 8002 unless something else is said.",
+    "host_names": "Server: names and addresses that its certificate is valid for, besides its own name.",
+    "default_host": "Server: the host that the others dial, if it is not its name.",
+    "connect_to": "The address to dial, `host` or `host:port`: for all (server), or for this one (sites, users).",
+}
+
+#: Keys of local/policy.json in a site's kit.
+POLICY = {
+    "format": "Version of this file.",
+    "launcher": "Which launcher starts this site's job processes.",
+    "allow_custom_code": "Whether jobs may bring code; false refuses every job that does.",
+    "datasets": "Folders with data by name. Kept and checked; not yet given to jobs.",
+    "python": "The interpreter that runs scripts; empty: the agent's own.",
+    "max_jobs": "How many jobs at a time. Kept and checked; not yet enforced by the agent.",
+    "share_logs": "Whether logs of jobs are sent to the server.",
+}
+
+#: Where files are.
+FILES = {
+    "~/.flpoc/config.conf": "The user's configuration; JSON, which is valid HOCON.",
+    "WORKSPACE/project.yml": "The project of a proof of concept.",
+    "WORKSPACE/PROJECT/prod_NN/NAME/": "The startup kit of a participant.",
+    "WORKSPACE/PROJECT/prod_NN/NAME/startup/": "Certificate, key and settings; signed, changed by nobody.",
+    "WORKSPACE/PROJECT/prod_NN/NAME/local/": "What the owner of the kit decides: policy, address to dial.",
+    "WORKSPACE/PROJECT/prod_NN/NAME/transfer/": "Where relative job folders are looked for, too.",
+    "WORKSPACE/PROJECT/prod_NN/NAME/poc_console.log": "The log of a server or site of a proof of concept.",
+    "WORKSPACE/PROJECT/ca/": "The project's certificate authority. Whoever reads it can issue kits.",
+    "WORKSPACE/state/NAME/": "What a server or site keeps: jobs, models, updates, processes.",
+    "WORKSPACE/data/": "For the sites' data.",
+    "OUTPUT/JOB_ID/FL_global_model.safetensors": "The final model of a downloaded job.",
+    "OUTPUT/JOB_ID/best_FL_global_model.safetensors": "The best model, where the workflow keeps one.",
+    "OUTPUT/JOB_ID/metrics_summary.json": "The last metrics and how the job ended.",
+    "OUTPUT/JOB_ID/round_metrics.jsonl": "The metrics of every round, one JSON object a line.",
+    "OUTPUT/JOB_ID/ledger.json": "For every round, each site: what it was asked, what it sent, and if nothing, why.",
+    "OUTPUT/JOB_ID/artifact_manifest.json": "Every file of the download with size and SHA-256.",
+    "OUTPUT/JOB_ID/logs/": "Logs of the server and, where they share them, of the sites.",
+}

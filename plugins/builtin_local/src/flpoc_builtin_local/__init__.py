@@ -1,0 +1,1 @@
+"""The ``local`` launcher: servers, sites and jobs as processes of this machine."""

@@ -1,0 +1,116 @@
+"""A real federation for tests: a server and sites as processes, killed and started at will."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flpoc.provision.kits import provision
+from flpoc.provision.project_file import sample_project
+from flpoc.session import Session
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Federation:
+    """Services by name: ``server``, ``site-1``, ...; their logs are beside their state."""
+
+    def __init__(self, folder: Path, sites: int = 2) -> None:
+        self.folder = folder
+        self.sites = [f"site-{number}" for number in range(1, sites + 1)]
+        self.prod = provision(sample_project(self.sites, port=free_port()), folder / "kits")
+        self._services: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        return Session.open(self.prod / "admin@nvidia.com").kit.server_address
+
+    def state(self, name: str) -> Path:
+        return self.folder / "state" / name
+
+    def start(self, *names: str) -> None:
+        for name in names or ("server", *self.sites):
+            module = "flpoc.server" if name == "server" else "flpoc.site"
+            argv = [sys.executable, "-m", module, str(self.prod / name), "--state", str(self.state(name))]
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self._services[name] = subprocess.Popen(argv, stderr=log, stdout=log, start_new_session=True)
+
+    def kill(self, name: str) -> None:
+        """Kill a service without any warning; what it launched lives on."""
+        service = self._services.pop(name)
+        service.kill()
+        service.wait()
+
+    def stop(self, *names: str) -> None:
+        gone = [self._services.pop(name) for name in names or tuple(self._services)]
+        for service in gone:
+            service.terminate()
+        for service in gone:
+            assert service.wait(20) == 0
+
+    def session(self, **options: Any) -> Session:
+        return Session.open(self.prod / "admin@nvidia.com", timeout=15.0, **options)
+
+    def ready(self) -> None:
+        with self.session() as session:
+            session.wait_ready(self.sites, 20.0)
+
+    def job_processes(self, name: str) -> list[int]:
+        """Process ids of the controllers or trainers that a service has launched."""
+        found = []
+        for path in sorted((self.state(name) / "handles").glob("*.json")):
+            handle = json.loads(path.read_text())["handle"]
+            if handle:
+                found.append(int(handle["pid"]))
+        return found
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def close(self) -> None:
+        for service in self._services.values():
+            service.terminate()
+        for service in self._services.values():
+            try:
+                service.wait(20)
+            except subprocess.TimeoutExpired:
+                service.kill()
+                service.wait()
+        for name in ("server", *self.sites):
+            for pid in self.job_processes(name):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+@contextmanager
+def federation(folder: Path, sites: int = 2) -> Iterator[Federation]:
+    found = Federation(folder, sites)
+    try:
+        found.start()
+        found.ready()
+        yield found
+    finally:
+        found.close()
+
+
+def write_job(folder: Path, script: str, **settings: Any) -> Path:
+    """A job folder with one script."""
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "train.py").write_text(textwrap.dedent(script))
+    (folder / "job.json").write_text(json.dumps({"name": "test", "script": "train.py", **settings}))
+    return folder

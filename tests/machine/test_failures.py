@@ -1,0 +1,192 @@
+"""A job that fails says why: where, in which round, at which line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flpoc.errors import JobError
+from flpoc.jobs.states import Cause
+from flpoc.settings import structure
+
+from .federation import Federation, federation, write_job
+
+LOOP = """
+    import os, signal, sys, time
+    import numpy as np
+    import flpoc.client as flare
+
+    flare.init()
+    print("script begins", flush=True)
+    while flare.is_running():
+        model = flare.receive()
+        site, number = flare.get_site_name(), model.current_round
+        params = {"w": np.ones(10, "float32")}
+        BODY
+        flare.send(flare.FLModel(params=params))
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with federation(tmp_path_factory.mktemp("failures")) as found:
+        yield found
+
+
+def outcome(running: Federation, folder: Path, body: str, *, script: str = LOOP, **settings: Any) -> tuple[Any, Cause]:
+    """Run a job; gives its final meta and its first cause."""
+    job = write_job(folder / "job", script.replace("BODY", body), **{"rounds": 3, "sites": running.sites, **settings})
+    with running.session() as session:
+        meta = session.wait_for_job(session.submit_job(job), timeout=60)
+    cause = structure(meta["cause"], Cause) if meta["cause"] else Cause(site="")
+    assert len(cause.lines()) <= 10
+    return meta, cause
+
+
+def test_an_exception_fails_the_job_with_its_line(running: Federation, tmp_path: Path) -> None:
+    body = 'if site == "site-2" and number == 1: raise ValueError("bad label 11")'
+    meta, cause = outcome(running, tmp_path, body)
+    assert meta["status"] == "FINISHED:FAILED"
+    assert (cause.site, cause.round, cause.exception, cause.message) == ("site-2", 1, "ValueError", "bad label 11")
+    assert (cause.file, cause.line) == ("train.py", 12)
+    assert any("script begins" in line for line in cause.log_tail)
+    assert meta["rounds_committed"] == 1
+
+
+def test_a_missing_package_is_named(running: Federation, tmp_path: Path) -> None:
+    _, cause = outcome(running, tmp_path, "", script="import no_such_package_here\n")
+    assert cause.exception == "ModuleNotFoundError"
+    assert "no_such_package_here" in cause.hint
+    assert (cause.file, cause.line) == ("train.py", 1)
+
+
+def test_an_exit_code_is_reported(running: Federation, tmp_path: Path) -> None:
+    meta, cause = outcome(running, tmp_path, 'sys.exit(7) if site == "site-1" else None')
+    assert meta["status"] == "FINISHED:FAILED"
+    assert (cause.site, cause.exit_code) == ("site-1", 7)
+
+
+def test_a_script_that_ends_too_early_is_a_failure(running: Federation, tmp_path: Path) -> None:
+    meta, cause = outcome(running, tmp_path, 'if site == "site-1" and number == 1: break')
+    assert meta["status"] == "FINISHED:FAILED"
+    assert cause.site == "site-1"
+    assert "ended before" in cause.message
+
+
+def test_a_script_that_is_killed_again_and_again_fails_with_the_signal(running: Federation, tmp_path: Path) -> None:
+    body = 'if site == "site-2" and number == 1: os.kill(os.getpid(), signal.SIGKILL)'
+    meta, cause = outcome(running, tmp_path, body)
+    assert meta["status"] == "FINISHED:FAILED"
+    assert (cause.site, cause.signal) == ("site-2", "SIGKILL")
+    assert "out of memory" in "\n".join(cause.lines())
+    assert cause.peak_rss
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('params = {"w": np.ones(11, "float32")} if number == 1 else params', "w"),
+        ('params = {"w": np.ones(10, "float64")} if number == 1 else params', "w"),
+        ('params = {"v": np.ones(10, "float32")} if number == 1 else params', "v"),
+        ('params = {"w": params["w"] * np.nan} if number == 1 else params', "w"),
+        ('params = {"w": params["w"][: 10 if site == "site-1" else 9]}', "w"),
+        ("params = None", "params"),
+        ('params = {"w": "text"}', "w"),
+        ('params = {"w": np.array([{}])}', "w"),
+        ('params = ["w"]', "dict"),
+    ],
+)
+def test_a_model_that_cannot_be_averaged_is_named(running: Federation, tmp_path: Path, body: str, said: str) -> None:
+    meta, cause = outcome(running, tmp_path, body)
+    assert meta["status"] == "FINISHED:FAILED"
+    assert said in cause.message
+    assert "site-" in cause.site or "site-" in cause.message
+
+
+def test_a_site_that_makes_no_progress_is_lost(running: Federation, tmp_path: Path) -> None:
+    body = 'time.sleep(60) if site == "site-1" and number == 1 else None'
+    meta, cause = outcome(running, tmp_path, body, timeouts={"stall": 1.5})
+    assert meta["status"] == "FINISHED:FAILED"
+    assert cause.site == "site-1"
+    assert "no progress" in cause.message
+
+
+def test_a_site_that_computes_is_not_lost_however_long_it_takes(running: Federation, tmp_path: Path) -> None:
+    body = "end = time.time() + 4\n        while time.time() < end and number == 1: pass"
+    meta, _ = outcome(running, tmp_path, body, timeouts={"stall": 2.5}, rounds=2)
+    assert meta["status"] == "FINISHED:COMPLETED"
+
+
+def test_a_quorum_lets_the_job_complete_without_a_failed_site(running: Federation, tmp_path: Path) -> None:
+    body = 'if site == "site-2" and number == 1: raise ValueError("only here")'
+    meta, _ = outcome(running, tmp_path, body, quorum=1)
+    assert meta["status"] == "FINISHED:COMPLETED_PARTIAL" or meta["partial_allowed"]
+    assert meta["rounds_committed"] == 3
+
+
+def test_a_round_deadline_closes_the_round_with_those_who_came(running: Federation, tmp_path: Path) -> None:
+    body = 'time.sleep(2.5) if site == "site-2" and number == 0 else None'
+    meta, _ = outcome(running, tmp_path, body, quorum=1, timeouts={"round_deadline": 1.0})
+    assert meta["status"].startswith("FINISHED:COMPLETED")
+
+
+def test_a_job_that_names_an_absent_site_says_for_whom_it_waits_and_can_be_aborted(
+    running: Federation, tmp_path: Path
+) -> None:
+    job = write_job(tmp_path / "job", LOOP.replace("BODY", ""), sites=["site-1", "site-9"])
+    with running.session() as session:
+        found = session.submit_job(job)
+        waiting = next(m["waiting_for"] for m in session.watch_job(found) if m["waiting_for"])
+        assert "site-9 (never connected)" in waiting
+        session.abort_job(found)
+        assert session.get_job_meta(found)["status"] == "FINISHED:ABORTED"
+
+
+def test_a_running_job_is_aborted_and_its_processes_are_gone(running: Federation, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", LOOP.replace("BODY", "time.sleep(0.2)"), rounds=1000, sites=running.sites)
+    with running.session() as session:
+        found = session.submit_job(job)
+        for meta in session.watch_job(found):
+            if meta["rounds_committed"] >= 1:
+                break
+        session.abort_job(found)
+        assert session.get_job_meta(found)["status"] == "FINISHED:ABORTED"
+        with pytest.raises(JobError, match="ABORTED") as caught:
+            session.abort_job(found)
+        assert caught.value.code == "JOB_NOT_RUNNING"
+    session = running.session()
+    for name in running.sites:
+        wait_until_gone(running, name)
+    session.close()
+
+
+def wait_until_gone(running: Federation, name: str) -> None:
+    """The site is told in the background: wait for its job folder to go."""
+    import time
+
+    end = time.monotonic() + 10
+    while any((running.state(name) / "jobs").glob("*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not list((running.state(name) / "jobs").glob("*"))
+    assert not running.job_processes(name)
+
+
+def test_an_update_that_comes_after_its_round_was_closed_is_never_taken_for_the_next(
+    running: Federation, tmp_path: Path
+) -> None:
+    body = """
+        params = {"w": np.full(10, 10.0 * number if site == "site-1" else 1000.0 + number, "float32")}
+        time.sleep(1.5) if site == "site-2" and number == 0 else time.sleep(0.3)
+    """
+    meta, _ = outcome(running, tmp_path, body, quorum=1, rounds=12, timeouts={"round_deadline": 1.0})
+    with running.session() as session:
+        folder = session.download_job_result(meta["job_id"], tmp_path / "out").path
+        logs = session.get_job_logs(meta["job_id"], site="site-2")["logs"]["site-2"]
+    assert "was closed without this site" in logs
+    from flpoc.models.tensors import TensorFile
+
+    with TensorFile.open(folder / "FL_global_model.safetensors") as model:
+        assert float(model["w"][0]) == (10.0 * 11 + 1000.0 + 11) / 2
