@@ -88,6 +88,21 @@ def test_an_interrupted_replacement_leaves_the_earlier_download(session, finishe
     assert names(first.path) == before
 
 
+def test_a_log_that_grows_meanwhile_comes_as_far_as_it_was_announced(session, deployment, finished, tmp_path):
+    log = next((deployment.folder / "state-server").rglob(f"{finished}*/logs/site-2.log"))
+    before = log.read_bytes()
+
+    def grow(done, total):
+        with log.open("ab") as file:
+            file.write(b"one more line\n")
+
+    try:
+        got = session.download_job_result(finished, tmp_path, progress=grow)
+        assert (got.path / "logs" / "site-2.log").read_bytes() == before
+    finally:
+        log.write_bytes(before)
+
+
 def test_a_place_that_cannot_be_written_is_named(session, finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FlpocError, match="file") as caught:

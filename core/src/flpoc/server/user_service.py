@@ -181,7 +181,7 @@ class UserService:
             ask = _expect(request, ReadResult)
             row = await self._row(who, "Download", ask)
             path: Path = result_file(self._server.files.job(row.id), ask.path)
-            async for chunk in read_chunks(path, ask.offset, path.stat().st_size):
+            async for chunk in read_chunks(path, ask.offset, ask.size):
                 yield chunk
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -236,7 +237,7 @@ def result_files(files: JobFiles) -> list[dict[str, Any]]:
     found = [(path.name, path) for path in sorted(files.results.glob("*"))]
     found += [(f"logs/{path.name}", path) for path in sorted((files.folder / "logs").glob("*"))]
     found = [(name, path) for name, path in found if _is_result(name, path)]
-    return [{"path": name, "size": path.stat().st_size, "sha256": _sha256(path)} for name, path in found]
+    return [{"path": name, **_size_and_sha256(path)} for name, path in found]
 
 
 def _is_result(name: str, path: Path) -> bool:
@@ -255,6 +256,12 @@ def result_file(files: JobFiles, name: str) -> Path:
     return path
 
 
-def _sha256(path: Path) -> str:
+def _size_and_sha256(path: Path) -> dict[str, Any]:
+    """Of what is there now: a log may grow meanwhile."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        size = left = os.fstat(file.fileno()).st_size
+        while left and (chunk := file.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return {"size": size - left, "sha256": digest.hexdigest()}

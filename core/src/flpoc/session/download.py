@@ -105,7 +105,7 @@ def _fetch_all(
         path.parent.mkdir(exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with path.open("xb") as file:
-            for chunk in _chunks(session, job, one["path"]):
+            for chunk in _chunks(session, job, one["path"], int(one["size"])):
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
@@ -119,13 +119,13 @@ def _fetch_all(
             )
 
 
-def _chunks(session: Session, job: str, path: str) -> Iterator[bytes]:
+def _chunks(session: Session, job: str, path: str, size: int) -> Iterator[bytes]:
     import grpc
 
     from flpoc.session.channel import lost
     from flpoc.wire.requests import ReadResult
 
-    stream = session.stream("Download", ReadResult(job, path, study=session.study))
+    stream = session.stream("Download", ReadResult(job, path, size, study=session.study))
     try:
         yield from stream
     except grpc.RpcError as error:

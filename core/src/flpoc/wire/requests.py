@@ -69,10 +69,15 @@ class ReadLogs:
 
 @attrs.frozen
 class ReadResult:
-    """A file of a job's results, from ``offset`` on."""
+    """A file of a job's results from byte ``offset`` up to byte ``size``, as ``Results`` announced it.
+
+    A site that was away may add lines to its log after a job has ended; what was announced is a
+    beginning of the file for ever.
+    """
 
     job: str
     path: str
+    size: int = attrs.field(validator=checks.count)
     offset: int = attrs.field(default=0, validator=checks.count)
     study: str = "default"
 
