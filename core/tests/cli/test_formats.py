@@ -27,6 +27,7 @@ def test_wide_letters_keep_columns_aligned():
     assert drawn[2:] == ["病院  1", "abcd  2"]
 
 
+@pytest.mark.row("C12")
 def test_a_table_survives_a_terminal_of_20_columns():
     drawn = draw(TABLE, width=20).splitlines()
     assert drawn == ["name: site-1", "state: running", "", "name: a-much-longer-name", "state: ok"]
@@ -99,3 +100,19 @@ def test_the_last_line_of_a_stream_says_so_also_when_it_failed():
     )
     failed = json.loads(JsonLinesFormatter().error(JobError("gone"))[0])
     assert (failed["event"], failed["terminal"], failed["status"]) == ("terminal", True, "error")
+
+
+def test_a_narrow_terminal_gets_the_widest_column_folded():
+    table = Table(("name", "offers"), (("core", "aggregator mean, authority local-ca, formatter txt"), ("x", "-")))
+    assert draw(table, 36).splitlines() == [
+        "name  offers",
+        "----  ------------------------------",
+        "core  aggregator mean, authority",
+        "      local-ca, formatter txt",
+        "x     -",
+    ]
+
+
+def test_a_word_that_does_not_fit_is_never_cut():
+    table = Table(("name", "sha"), (("core", "a" * 64),))
+    assert "a" * 64 in draw(table, 40)

@@ -68,6 +68,11 @@ class Call:
         Raises:
             UsageError: No plugin offers it.
         """
+        from flpoc.cli.formats import core_formatter
+
+        # what goes wrong from here on, while plugins are loaded, is already told in this format
+        self._formatter = core_formatter(name)
+        self.format = name if self._formatter is not None else self.format
         try:
             self.plugins.find("formatters", name)
         except FlpocError as error:
@@ -106,9 +111,11 @@ class Call:
 
     def _follow(self, steps: Generator[Any, None, Any], out: Any) -> Any:
         """Send the records of a streaming command as they come; returns its report."""
+        from flpoc.cli import colours
         from flpoc.cli.output import safe, send
         from flpoc.cli.redaction import redact
 
+        painted = colours.paint_lines if colours.wanted(out) and self.for_people else str
         with contextlib.closing(steps):
             while True:
                 try:
@@ -120,13 +127,14 @@ class Call:
                 elif record.text:
                     # while a bar is drawn on the same terminal, sys.stdout writes above it
                     shown = sys.stdout if out.isatty() else out
-                    send(shown if self.for_people else sys.stderr, safe(record.text))
+                    send(shown if self.for_people else sys.stderr, painted(safe(record.text)))
 
     def note(self, text: str) -> None:
         """Say something beside the result: a warning, what is being done."""
+        from flpoc.cli import colours
         from flpoc.cli.output import safe, send
 
-        send(sys.stderr, safe(text))
+        send(sys.stderr, colours.paint_lines(safe(text)) if colours.wanted(sys.stderr) else safe(text))
 
     def note_if_watched(self, text: str) -> None:
         """Like :meth:`note`, where somebody looks at a terminal and reads text."""

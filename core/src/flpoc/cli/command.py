@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 import click
 
+from flpoc.cli import colours
 from flpoc.cli.call import Call
 from flpoc.cli.options import rewrite
 
@@ -52,6 +54,21 @@ class NoSuchCommand(click.UsageError):
         self.possibilities = possibilities
 
 
+class HelpFormatter(click.HelpFormatter):
+    """Help with headings that stand out on a terminal."""
+
+    def write_heading(self, heading: str) -> None:
+        shown = colours.wanted(sys.stdout) and colours.wanted(sys.stderr)
+        bold = colours.paint(f"{heading}:", colours.BOLD) if shown else f"{heading}:"
+        self.write(f"{'':>{self.current_indent}}{bold}\n")
+
+
+class Context(click.Context):
+    """The context of flpoc's own commands and groups."""
+
+    formatter_class = HelpFormatter
+
+
 class Command(click.Command):
     """A command of flpoc; its callback returns a Report, or yields Records and then returns one.
 
@@ -63,6 +80,8 @@ class Command(click.Command):
         retry_token: The option that makes it safe to repeat.
         aliases: Other names of it in its group.
     """
+
+    context_class = Context
 
     def __init__(
         self,
@@ -115,6 +134,7 @@ class Group(click.Group):
     """
 
     command_class = Command
+    context_class = Context
 
     def __init__(self, *arguments: Any, table: Sequence[tuple[str, str, str]] = (), **attributes: Any) -> None:
         attributes.setdefault("no_args_is_help", False)

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from flpoc.cli import colours
 from flpoc.cli.output import lines, one_line
 from flpoc.errors import FlpocError
 from flpoc.formatting import Formatter, Report, Table
 
 SCHEMA_VERSION: Final = "1"
+#: A column is not made narrower than this.
+_LEAST_FOLDED: Final = 24
 
 
 class TextFormatter(Formatter):
-    """Lines and aligned columns; narrower than its table, a terminal gets one line a value."""
+    """Lines and aligned columns; a narrow terminal gets a folded column, or one line a value.
+
+    States, headings and labels are coloured where somebody looks at them.
+    """
 
     def report(self, report: Report) -> str:
         parts = report.text or tuple(_readable(report.data))
-        return "\n".join(draw(part) if isinstance(part, Table) else lines(part) for part in parts)
+        coloured = colours.wanted(sys.stdout)
+        plain = colours.paint_lines if coloured else str
+        return "\n".join(
+            draw(part, coloured=coloured) if isinstance(part, Table) else plain(lines(part)) for part in parts
+        )
 
     def error(self, error: FlpocError) -> tuple[str, str]:
         said = [lines(error.message)]
         if error.hint:
             said.append(f"Hint: {lines(error.hint)}")
         said.append(f"Code: {error.code} (exit {error.exit_status})")
-        return "", "\n".join(said)
+        text = "\n".join(said)
+        return "", colours.paint_error(text) if colours.wanted(sys.stderr) else text
 
 
 class JsonFormatter(Formatter):
@@ -68,6 +80,12 @@ class JsonLinesFormatter(Formatter):
         return _json({**failure, "event": "terminal", "terminal": True}), ""
 
 
+def core_formatter(name: str) -> Formatter | None:
+    """The format *name* of core; None if core has none of this name."""
+    kinds: dict[str, type[Formatter]] = {"txt": TextFormatter, "json": JsonFormatter, "jsonl": JsonLinesFormatter}
+    return kinds[name]() if name in kinds else None
+
+
 def headline(report: Report) -> str:
     """The first line of what a report says to people."""
     return next((one.splitlines()[0] for one in report.text if isinstance(one, str) and one), report.code)
@@ -101,33 +119,59 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def draw(table: Table, width: int | None = None) -> str:
-    """A table as text: aligned columns, or a value a line where columns do not fit.
+def draw(table: Table, width: int | None = None, *, coloured: bool = False) -> str:
+    """A table as text: aligned columns, the widest folded if need be, or a value a line where even that does not fit.
 
     Args:
         table: What to draw; control characters in it are made visible.
         width: Columns there are; found out by default, and unlimited when nobody looks at a terminal.
+        coloured: Whether headings and words with a meaning stand out.
     """
     head = [one_line(heading) for heading in table.headings]
     rows = [[one_line(cell) for cell in row] for row in table.rows]
     title = [one_line(table.title)] if table.title else []
     widths = [max((cells_of(row[at]) for row in [head, *rows] if at < len(row)), default=0) for at in range(len(head))]
     limit = _terminal_width() if width is None else width
-    if limit and sum(widths) + 2 * (len(widths) - 1) > limit:
-        return "\n".join([*title, *_stacked(head, rows)])
-    return "\n".join([*title, *(_aligned(row, widths) for row in [head, ["-" * one for one in widths], *rows])])
+    cell: colours.Painter = colours.paint_word if coloured else str
+    heading: colours.Painter = (lambda text: colours.paint(text, colours.BOLD)) if coloured else str
+    title = [heading(line) for line in title]
+    excess = sum(widths) + 2 * (len(widths) - 1) - limit if limit else 0
+    if excess > 0 and (at := _foldable(rows, widths, excess)) is not None:
+        widths[at] -= excess
+        rows = [line for row in rows for line in _folded(row, at, widths[at])]
+    elif excess > 0:
+        return "\n".join([*title, *_stacked([heading(one) for one in head], rows, cell)])
+    rule = "  ".join("-" * one for one in widths)
+    below = colours.paint(rule, colours.DIM) if coloured else rule
+    return "\n".join([*title, _aligned(head, widths, heading), below, *(_aligned(row, widths, cell) for row in rows)])
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell + " " * (width - cells_of(cell)) for cell, width in zip(row, widths, strict=False)).rstrip()
+def _foldable(rows: Sequence[Sequence[str]], widths: Sequence[int], excess: int) -> int | None:
+    """The widest column, if its cells can be folded until the table fits: words, none of them too long."""
+    at = max(range(len(widths)), key=lambda place: widths[place], default=0)
+    room = widths[at] - excess if widths else 0
+    words = [word for row in rows if at < len(row) for word in row[at].split(" ")]
+    return at if room >= _LEAST_FOLDED and all(word.isascii() and len(word) <= room for word in words) else None
 
 
-def _stacked(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _folded(row: Sequence[str], at: int, width: int) -> Iterator[list[str]]:
+    import textwrap
+
+    for number, piece in enumerate(textwrap.wrap(row[at], width, break_on_hyphens=False) if at < len(row) else ()):
+        yield [piece if place == at else "" if number else cell for place, cell in enumerate(row)]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], painted: colours.Painter) -> str:
+    cells = zip(row, widths, strict=False)
+    return "  ".join(painted(cell) + " " * (width - cells_of(cell)) for cell, width in cells).rstrip()
+
+
+def _stacked(head: Sequence[str], rows: Sequence[Sequence[str]], painted: colours.Painter) -> Iterator[str]:
     for number, row in enumerate(rows):
         if number:
             yield ""
         for heading, cell in zip(head, row, strict=False):
-            yield f"{heading}: {cell}"
+            yield f"{heading}: {painted(cell)}"
 
 
 def cells_of(text: str) -> int:
@@ -141,7 +185,6 @@ def cells_of(text: str) -> int:
 
 def _terminal_width() -> int:
     import shutil
-    import sys
 
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 

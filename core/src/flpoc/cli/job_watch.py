@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -33,6 +34,7 @@ def wait(connection: Connection, job_id: str, timeout: float, interval: float, m
     look = Look(wanted=metrics)
     try:
         with (
+            _said_how_to_go_on(connection, job_id),
             connection.open() as session,
             Progress(f"job {job_id}") as bar,
             Follower(session, job_id, timeout) as follower,
@@ -87,7 +89,12 @@ def monitor(  # noqa: PLR0917 - click gives them by name
 def _follow(
     connection: Connection, job_id: str, timeout: float, look: Look, pace: Pace
 ) -> Generator[Record, None, None]:
-    with connection.open() as session, Progress(f"job {job_id}") as bar, Follower(session, job_id, timeout) as follower:
+    with (
+        _said_how_to_go_on(connection, job_id),
+        connection.open() as session,
+        Progress(f"job {job_id}") as bar,
+        Follower(session, job_id, timeout) as follower,
+    ):
         for meta in follower.metas(pace.patience):
             if meta is None and follower.away:
                 connection.call.note("The server is away; waiting for it to come back.")
@@ -97,3 +104,15 @@ def _follow(
             if look.meta and pace.may_speak(look):
                 yield Record(look.record(), "\n".join(look.news()))
                 pace.said(look)
+
+
+@contextmanager
+def _said_how_to_go_on(connection: Connection, job_id: str) -> Iterator[None]:
+    """Tell whoever presses Ctrl-C that only the watching ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        connection.call.note_if_watched(
+            f"\nThe job goes on. To watch it again: flpoc job monitor {job_id}. To end it: flpoc job abort {job_id}."
+        )
+        raise

@@ -89,6 +89,7 @@ class Progress:
     def _show(self) -> None:
         try:
             from rich.console import Console
+            from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
         except ModuleNotFoundError:
             return  # the extra flpoc[terminal] is not installed: no bar
@@ -96,7 +97,15 @@ class Progress:
         with self._lock:
             if self._ended:
                 return
-            self._bar = Bar(console=Console(file=self._stream), transient=True)
+            # no time that is left: rounds wait for each other, and a guess that jumps helps nobody
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+            )
+            self._bar = Bar(*columns, console=Console(file=self._stream), transient=True)
             self._bar.add_task(self._escaped(), total=self._total)
             self._draw()
             self._bar.start()
