@@ -20,11 +20,11 @@ CORE = ROOT / "core" / "src" / "flpoc"
 #: The import arrow: what stands in a line may import from its own line and those above it.
 FLOORS = (
     # what everything is made of
-    "__init__ components errors hookspecs models ports settings strict_yaml",
+    "__init__ components errors hookspecs models ports settings strict_hocon strict_yaml",
     # the rooms: one interface module each, the contract of plugin authors; and the loader of plugins
     "aggregating encrypting filtering formatting launching plugins provisioning tracking training",
     # what is said and sent
-    "configuration jobs provision serving wire",
+    "audit configuration jobs provision serving wire",
     # the processes, and what runs in them
     "client runner server simulate site workflows",
     # what an operator works with
@@ -38,7 +38,7 @@ APART = {
 }
 
 TOP = {
-    "files": {".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"}
+    "files": {".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "pyproject.toml"}
     | {"requirements-dev.txt"},
     "folders": {".ci", "core", "docs", "plugins", "tests"},
 }
@@ -275,6 +275,7 @@ def calls(path: Path) -> tuple[tuple[str, ast.Call], ...]:
     return tuple((ast.unparse(node.func), node) for node in ast.walk(tree(path)) if isinstance(node, ast.Call))
 
 
+@pytest.mark.row("S1")
 def test_nothing_that_runs_what_it_reads_is_imported():
     never = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "tarfile"}
     wrong = [
@@ -286,11 +287,13 @@ def test_nothing_that_runs_what_it_reads_is_imported():
     assert wrong == []
 
 
+@pytest.mark.row("S1")
 def test_nothing_is_evaluated():
     never = {"eval", "exec", "__import__", "builtins.eval", "builtins.exec"}
     assert [place(path, node) for path in sources() for name, node in calls(path) if name in never] == []
 
 
+@pytest.mark.row("S1", "S21")
 def test_no_shell_reads_what_is_started():
     never = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "create_subprocess_shell"}
     wrong = [
@@ -303,12 +306,14 @@ def test_no_shell_reads_what_is_started():
     assert wrong == []
 
 
+@pytest.mark.row("S1")
 def test_archives_are_read_by_the_careful_walker_only():
     never = ("extractall", "extract", "unpack_archive")
     wrong = [place(path, node) for path in sources() for name, node in calls(path) if name.split(".")[-1] in never]
     assert wrong == []
 
 
+@pytest.mark.row("S1")
 def test_arrays_are_never_loaded_with_objects_in_them():
     wrong = [
         place(path, node)
@@ -319,6 +324,7 @@ def test_arrays_are_never_loaded_with_objects_in_them():
     assert wrong == []
 
 
+@pytest.mark.row("S1")
 def test_yaml_is_read_by_a_safe_loader_of_our_own_only():
     wrong = []
     for path in sources():
@@ -335,6 +341,7 @@ def test_yaml_is_read_by_a_safe_loader_of_our_own_only():
     assert wrong == []
 
 
+@pytest.mark.row("S10")
 def test_chance_that_can_be_guessed_is_not_used():
     wrong = [
         place(path, node)
@@ -345,6 +352,7 @@ def test_chance_that_can_be_guessed_is_not_used():
     assert wrong == []
 
 
+@pytest.mark.row("S2")
 def test_modules_are_imported_by_name_by_the_loaders_only():
     # installed plugins; flpoc's own commands; the plugin that a suite tests
     allowed = {CORE / "plugins.py", CORE / "cli" / "command.py", CORE / "testing" / "plugin_suite.py"}
@@ -377,6 +385,7 @@ def test_nothing_sleeps_to_wait():
         CORE / "testing" / "launcher_suite.py": "polling is what is tested there",
         CORE / "server" / "user_service.py": "news that come close together are told together",
         CORE / "server" / "commits.py": "a full disk does not say when there is room again",
+        CORE / "site" / "departures.py": "a full disk does not say when there is room again",
         CORE / "site" / "agent.py": "reconnecting is paced, so that a server that comes back is not run over",
         ROOT / "plugins/builtin_local/src/flpoc_builtin_local/processes.py": "kernels without pidfd are asked again",
     }

@@ -24,9 +24,9 @@ import pytest
 from flpoc.testing import LauncherSuite
 import test_launcher_suite as wrong
 
-def suite(kind):
+def suite(kind, seconds):
     class Suite(LauncherSuite):
-        patience = 1.5
+        patience = seconds
 
         @pytest.fixture
         def launcher(self):
@@ -34,9 +34,9 @@ def suite(kind):
 
     return Suite
 
-TestCorrect = suite(wrong.Correct)
+TestCorrect = suite(wrong.Correct, 20.0)
 for kind in wrong.WRONG:
-    globals()["Test" + kind.__name__] = suite(kind)
+    globals()["Test" + kind.__name__] = suite(kind, 1.5)  # what never comes is waited for
 """
 
 

@@ -74,6 +74,7 @@ BAD: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.row("G15", "P1")
 @pytest.mark.parametrize("case", BAD)
 def test_a_plugin_that_cannot_be_loaded_is_broken_and_says_why(install: Callable[..., None], case: str) -> None:
     install("bad", BAD[case][0].format(name="t") if "{name}" in BAD[case][0] else BAD[case][0])
@@ -94,6 +95,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.row("P1")
 @pytest.mark.parametrize("case", ANSWERS)
 def test_a_plugin_with_a_bad_answer_is_broken_and_the_others_answer(install: Callable[..., None], case: str) -> None:
     install("bad", HEAD + f"@hookimpl\ndef flpoc_trackers():\n    {ANSWERS[case]}\n")
@@ -112,6 +114,7 @@ def test_offers_are_sorted_by_name_whatever_the_plugins_are_called(install: Call
     assert {"x", "y", "z"} <= set(names)
 
 
+@pytest.mark.row("G15")
 def test_two_that_offer_one_name_are_both_named_when_it_is_asked_for(install: Callable[..., None]) -> None:
     install("a", TRACKERS.format(name="t"))
     install("b", TRACKERS.format(name="t"))
@@ -136,6 +139,7 @@ def test_a_stranger_cannot_take_the_name_of_core_nor_switch_it_off(install: Call
     assert record(Plugins.load(disabled=["core"]), "core").state is PluginState.LOADED
 
 
+@pytest.mark.row("G15")
 def test_a_misspelt_name_gets_the_right_one(install: Callable[..., None]) -> None:
     install("a", TRACKERS.format(name="ledger"))
     with pytest.raises(PluginError, match="no tracker 'legder' is installed") as refused:
@@ -143,6 +147,7 @@ def test_a_misspelt_name_gets_the_right_one(install: Callable[..., None]) -> Non
     assert "did you mean 'ledger'?" in refused.value.hint
 
 
+@pytest.mark.row("G15", "P1", "S25")
 def test_another_interface_is_incompatible_and_a_disabled_one_is_not_imported(
     install: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -156,6 +161,7 @@ def test_another_interface_is_incompatible_and_a_disabled_one_is_not_imported(
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.row("S25")
 def test_only_what_a_kit_lists_is_loaded_and_core(install: Callable[..., None]) -> None:
     install("a", TRACKERS.format(name="t"))
     loaded = [one.name for one in Plugins.load(only=["a"]).records if one.state is PluginState.LOADED]
@@ -167,12 +173,17 @@ def test_a_private_module_is_a_plugin_like_any_other(install: Callable[..., None
     assert Plugins.load(private=["acme_p"]).find("trackers", "t").plugin.distribution == ""
 
 
+@pytest.mark.row("P1")
 def test_news_is_never_fatal(install: Callable[..., None]) -> None:
     install("a", HEAD + "@hookimpl\ndef flpoc_run_event(event):\n    raise RuntimeError(event)\n")
     install("b", HEAD + "@hookimpl\ndef flpoc_run_event():\n    raise SystemExit(2)\n")
     install("c", HEAD + "seen = []\n@hookimpl\ndef flpoc_run_event(event):\n    seen.append(event)\n")
-    assert Plugins.load().tell("x") == ("a: RuntimeError: x", "b: SystemExit: 2")
+    plugins = Plugins.load()
+    assert plugins.tell("x") == ("a: RuntimeError: x", "b: SystemExit: 2")
     assert sys.modules["acme_c"].seen == ["x"]
+    assert plugins.listeners() == ("a", "b", "c")
+    assert (plugins.tell("y", only="c"), plugins.tell("y", only="b")) == ((), ("b: SystemExit: 2",))
+    assert sys.modules["acme_c"].seen == ["x", "y"]
 
 
 def test_a_question_passes_over_those_that_fail(install: Callable[..., None]) -> None:
@@ -194,6 +205,7 @@ def test_wrong_settings_have_the_path_in_the_singular() -> None:
     assert (singular("launchers"), singular("authorities")) == ("launcher", "authority")
 
 
+@pytest.mark.row("P1")
 def test_a_component_that_cannot_be_made_names_its_plugin(install: Callable[..., None]) -> None:
     install("a", TRACKERS.format(name="t").replace("lambda s: s", "lambda s: 1 / 0"))
     with pytest.raises(PluginError, match=r"^a: 't' could not be made: ZeroDivisionError") as refused:

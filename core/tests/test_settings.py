@@ -41,6 +41,7 @@ SAME = {
 }
 
 
+@pytest.mark.row("G1")
 @pytest.mark.parametrize("name", SAME)
 def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, name, SAME[name]) == {"name": "x", "inner": {"size": 2}}
@@ -50,6 +51,11 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "duplicate key": ("a.json", '{"a": 1, "a": 2}', "'a' is given twice"),
     "duplicate key, not passed on to HOCON": ("a.conf", '{"a": 1, "a": 2}', "'a' is given twice"),
     "duplicate key further in": ("a.conf", '{"x": [{"a": {}, "a": {}}]}', "'a' is given twice"),
+    "duplicate key in HOCON": ("a.conf", "role = user\nrole = admin", "line 2: key 'role' is given twice"),
+    "duplicate key on a path": ("a.conf", "a { b = 1 }\na.b = 2", "line 2: key 'a.b' is given twice"),
+    "duplicate key in a list": ("a.conf", "x = [{ a = 1, a = 2 }]", "key 'x.a' is given twice"),
+    "a value and a set of one key": ("a.conf", "a { b = 2 }\na = 1", "key 'a' is given twice"),
+    "added to": ("a.conf", "a = [1]\na += 2", "key 'a' is given twice"),
     "NaN": ("a.conf", '{"a": NaN}', "NaN is not a number"),
     "infinity": ("a.json", '{"a": -Infinity}', "not a number"),
     "a number beyond all": ("a.conf", '{"a": 1e999}', "1e999 is not a number"),
@@ -89,6 +95,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
 }
 
 
+@pytest.mark.row("G1", "G3", "G4", "G5", "G6", "G7", "G8")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_could_be_misread_or_reach_out_is_refused(tmp_path: Path, case: str) -> None:
     name, text, says = REFUSED[case]
@@ -104,6 +111,13 @@ def test_words_in_quotes_are_only_words(tmp_path: Path) -> None:
     assert (found["a"], found["b"], found["include_all"]) == ("include file(x)", "cost ${x}", True)
 
 
+def test_sets_of_one_key_add_to_each_other_in_hocon(tmp_path: Path) -> None:
+    text = 'a { b = "x = 1, x = 2" }\na.c = 2 # a.c = 3\na { d = [{ e = 1 }, { e = 2 }] }\n"a.b" = """\na.c = 4"""\n'
+    found = read(tmp_path, "a.conf", text)
+    assert found["a"] == {"b": "x = 1, x = 2", "c": 2, "d": [{"e": 1}, {"e": 2}]}
+
+
+@pytest.mark.row("C7")
 @pytest.mark.parametrize("kind", ["pipe", "folder", "nothing", "device"])
 def test_what_is_no_file_is_said_at_once(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.conf"
@@ -129,6 +143,7 @@ WRONG: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.row("G2", "G4")
 @pytest.mark.parametrize("text", WRONG)
 def test_types_are_not_guessed_and_errors_have_the_path(tmp_path: Path, text: str) -> None:
     says, hint = WRONG[text]

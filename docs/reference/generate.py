@@ -66,6 +66,7 @@ def fields(cls: type, leave_out: Iterable[str] = ()) -> Iterator[str]:
 
 def _type(kind: Any) -> str:
     text = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    text = text.replace("tuple[FilterSpec, ...]", "list of filters")
     return text.replace("tuple[str, ...]", "list of texts").replace("dict[str, Any]", "keys and values")
 
 
@@ -236,13 +237,14 @@ def _function(name: str, function: Any) -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
+    from flpoc.plugins import OFFERS
     from flpoc.provision.kit_settings import KitSettings
 
     yield from ("# Settings", "", "## Of components", "")
     yield "What a job, a project or a site's policy can set for a component that it names."
     for module in plugin_modules():
         for name, function in vars(module).items():
-            if not (name.startswith("flpoc_") and hasattr(function, "flpoc_impl")):
+            if not (hasattr(function, "flpoc_impl") and name.removeprefix("flpoc_") in OFFERS):
                 continue
             for one in function():
                 kind = name.removeprefix("flpoc_")
@@ -262,6 +264,7 @@ def _keys(texts: Mapping[str, str]) -> Iterator[str]:
 
 
 def job_file() -> Iterator[str]:
+    from flpoc.filtering import FilterSpec
     from flpoc.jobs.folder import JOB_FILES
     from flpoc.jobs.spec import JobSpec, ScriptSpec, TimeoutSpec
 
@@ -270,6 +273,7 @@ def job_file() -> Iterator[str]:
     yield from fields(JobSpec)
     yield from ("## What a site runs", "", "These keys stand at the top level, for all sites, or below `scripts.SITE`.")
     yield from ("`cpus`, `memory_gib` and `gpus` may stand in `needs { }`.", "", *fields(ScriptSpec))
+    yield from ("## Filters", "", "An entry of `filters` is a name, or:", "", *fields(FilterSpec))
     yield from ("## Time-outs", "", "Below `timeouts`; seconds, or a number with a unit (`10 m`).", "")
     yield from fields(TimeoutSpec)
 
@@ -330,7 +334,7 @@ def undocumented() -> list[str]:
         if isinstance(node, ast.Constant)
     }
     words = {text for text in texts if re.fullmatch("[A-Z]+(_[A-Z]+)*", text)}
-    variables = {word for word in words if word.startswith("FLPOC_")} - meanings.NO_VARIABLES
+    variables = {word for word in words if word.startswith("FLPOC_") or word == "NO_COLOR"} - meanings.NO_VARIABLES
     codes = {word for word in words if "_" in word} - variables - meanings.NO_VARIABLES - meanings.NO_CODES
     explained = {*meanings.USER_VARIABLES, *meanings.JOB_VARIABLES}
     return [

@@ -8,7 +8,8 @@ CODES = {
     "CONFIG_USE_MUTATES_GLOBAL_STATE": "A finding of `config use`: other terminals use this kit from now on, too.",
     "CONNECTION_FAILED": "The server cannot be reached.",
     "DISK_FULL": "There is no room left on a disk of this machine, the server or a site.",
-    "INTEGRITY_FAILED": "Bytes are not what they were said to be: a checksum, a signature, the layout of a model.",
+    "FILE_FAILED": "The system refuses what was to be done with a file or folder; the message names it.",
+    "INTEGRITY_FAILED": "Bytes are not what they were said to be: a checksum, a signature, a model, an audit log.",
     "INTERNAL_ERROR": "A defect of flpoc or of a plugin.",
     "INVALID_ARGS": "A command was called wrongly.",
     "INVALID_CONFIG": "A project, job or settings file is wrong; the message names the file and the key.",
@@ -27,6 +28,7 @@ CODES = {
     "NO_ACTIVE_STARTUP_KIT": "A finding about kits: no startup kit is active.",
     "OUTPUT_DIR_NOT_WRITABLE": "The folder for the results cannot be written to.",
     "PLUGIN_BROKEN": "A plugin cannot be imported, or failed when it was asked.",
+    "PLUGIN_CHECK_FAILED": "`plugins check` found something wrong; the findings are in the report.",
     "PLUGIN_CONFLICT": "Two plugins offer what was asked for under one name.",
     "PLUGIN_NOT_FOUND": "No installed plugin offers what was asked for.",
     "RESOURCE_EXHAUSTED": "A limit is reached.",
@@ -57,6 +59,7 @@ USER_VARIABLES = {
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",
+    "NO_COLOR": "Set to anything: no colours on a terminal either.",
 }
 
 #: Variables that flpoc sets for the processes it starts.
@@ -108,11 +111,16 @@ PARTICIPANT = {
 POLICY = {
     "format": "Version of this file.",
     "launcher": "Which launcher starts this site's job processes.",
+    "launcher_settings": "What `flpoc plugins show` lists for that launcher.",
     "allow_custom_code": "Whether jobs may bring code; false refuses every job that does.",
-    "datasets": "Folders with data by name. Kept and checked; not yet given to jobs.",
+    "filters": "What every update passes before it leaves, after the filters of the job: a list of names, or of "
+    "`{\"name\": ..., \"settings\": {...}}`.",
+    "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
+    " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",
     "max_jobs": "How many jobs at a time. Kept and checked; not yet enforced by the agent.",
     "share_logs": "Whether logs of jobs are sent to the server.",
+    "share_metrics": "Whether the metrics and the meta data of updates, and the numbers that scripts log, are sent.",
 }
 
 #: Where files are.
@@ -126,11 +134,13 @@ FILES = {
     "WORKSPACE/PROJECT/prod_NN/NAME/poc_console.log": "The log of a server or site of a proof of concept.",
     "WORKSPACE/PROJECT/ca/": "The project's certificate authority. Whoever reads it can issue kits.",
     "WORKSPACE/state/NAME/": "What a server or site keeps: jobs, models, updates, processes.",
+    "WORKSPACE/state/NAME/audit/": "The audit log of a server or site; `flpoc audit verify` checks it.",
     "WORKSPACE/data/": "For the sites' data.",
     "OUTPUT/JOB_ID/FL_global_model.safetensors": "The final model of a downloaded job.",
     "OUTPUT/JOB_ID/best_FL_global_model.safetensors": "The best model, where the workflow keeps one.",
     "OUTPUT/JOB_ID/metrics_summary.json": "The last metrics and how the job ended.",
     "OUTPUT/JOB_ID/round_metrics.jsonl": "The metrics of every round, one JSON object a line.",
+    "OUTPUT/JOB_ID/site_metrics.jsonl": "What scripts logged with `flare.log()`, one JSON object a line.",
     "OUTPUT/JOB_ID/ledger.json": "For every round, each site: what it was asked, what it sent, and if nothing, why.",
     "OUTPUT/JOB_ID/artifact_manifest.json": "Every file of the download with size and SHA-256.",
     "OUTPUT/JOB_ID/logs/": "Logs of the server and, where they share them, of the sites.",

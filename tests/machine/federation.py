@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from flpoc.provision.kits import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
@@ -28,10 +30,16 @@ def free_port() -> int:
 class Federation:
     """Services by name: ``server``, ``site-1``, ...; their logs are beside their state."""
 
-    def __init__(self, folder: Path, sites: int = 2) -> None:
+    def __init__(self, folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",)) -> None:
         self.folder = folder
         self.sites = [f"site-{number}" for number in range(1, sites + 1)]
-        self.prod = provision(sample_project(self.sites, port=free_port()), folder / "kits")
+        project = attrs.evolve(sample_project(self.sites, port=free_port()), plugins=plugins)
+        self.prod = provision(project, folder / "kits")
+        #: What services are started with: words before theirs, an interpreter, variables, a place for their output.
+        self.before: tuple[str, ...] = ()
+        self.python = sys.executable
+        self.env: dict[str, str] | None = None
+        self.output: int | None = None
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -44,9 +52,13 @@ class Federation:
     def start(self, *names: str) -> None:
         for name in names or ("server", *self.sites):
             module = "flpoc.server" if name == "server" else "flpoc.site"
-            argv = [sys.executable, "-m", module, str(self.prod / name), "--state", str(self.state(name))]
+            kit, state = str(self.prod / name), str(self.state(name))
+            argv = [*self.before, self.python, "-m", module, kit, "--state", state]
             with (self.folder / f"{name}.log").open("ab") as log:
-                self._services[name] = subprocess.Popen(argv, stderr=log, stdout=log, start_new_session=True)
+                out = log if self.output is None else self.output
+                self._services[name] = subprocess.Popen(
+                    argv, stderr=out, stdout=out, env=self.env, start_new_session=True
+                )
 
     def kill(self, name: str) -> None:
         """Kill a service without any warning; what it launched lives on."""
@@ -64,9 +76,13 @@ class Federation:
     def session(self, **options: Any) -> Session:
         return Session.open(self.prod / "admin@nvidia.com", timeout=15.0, **options)
 
-    def ready(self) -> None:
+    def ready(self, *names: str) -> None:
+        """Wait until sites are connected: these, or all."""
         with self.session() as session:
-            session.wait_ready(self.sites, 20.0)
+            session.wait_ready(list(names or self.sites), 20.0)
+
+    def pid(self, name: str) -> int:
+        return self._services[name].pid
 
     def job_processes(self, name: str) -> list[int]:
         """Process ids of the controllers or trainers that a service has launched."""
@@ -98,8 +114,8 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, sites: int = 2) -> Iterator[Federation]:
-    found = Federation(folder, sites)
+def federation(folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",)) -> Iterator[Federation]:
+    found = Federation(folder, sites, plugins)
     try:
         found.start()
         found.ready()

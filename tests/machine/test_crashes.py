@@ -80,6 +80,7 @@ def test_the_order_of_arrival_does_not_matter(
     assert run(running, tmp_path, lambda _: None, source)["sha256"] == undisturbed
 
 
+@pytest.mark.row("D22", "P8")
 def test_a_killed_server_goes_on_when_started_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
     def disturb(_: str) -> None:
         running.kill("server")
@@ -88,6 +89,7 @@ def test_a_killed_server_goes_on_when_started_again(running: Federation, undistu
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed
 
 
+@pytest.mark.row("P8")
 @pytest.mark.parametrize("site", ["site-1", "site-2"])
 def test_a_killed_agent_goes_on_when_started_again(
     running: Federation, undisturbed: str, tmp_path: Path, site: str
@@ -106,6 +108,7 @@ def test_a_killed_agent_goes_on_when_started_again(
     assert trainers[0] == trainers[1], "training was interrupted by the death of the agent"
 
 
+@pytest.mark.row("P8")
 def test_a_killed_trainer_is_launched_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
     def disturb(_: str) -> None:
         (trainer,) = running.job_processes("site-1")
@@ -115,6 +118,7 @@ def test_a_killed_trainer_is_launched_again(running: Federation, undisturbed: st
     assert "launching it again" in running.log("site-1")
 
 
+@pytest.mark.row("P8")
 def test_a_killed_controller_is_launched_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
     def disturb(_: str) -> None:
         (controller,) = running.job_processes("server")
@@ -124,6 +128,7 @@ def test_a_killed_controller_is_launched_again(running: Federation, undisturbed:
     assert "launching it again" in running.log("server")
 
 
+@pytest.mark.row("P8")
 def test_everything_killed_at_once_goes_on(running: Federation, undisturbed: str, tmp_path: Path) -> None:
     def disturb(_: str) -> None:
         victims = [pid for name in ("server", *running.sites) for pid in running.job_processes(name)]

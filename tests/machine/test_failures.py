@@ -46,6 +46,7 @@ def outcome(running: Federation, folder: Path, body: str, *, script: str = LOOP,
     return meta, cause
 
 
+@pytest.mark.row("J4")
 def test_an_exception_fails_the_job_with_its_line(running: Federation, tmp_path: Path) -> None:
     body = 'if site == "site-2" and number == 1: raise ValueError("bad label 11")'
     meta, cause = outcome(running, tmp_path, body)
@@ -56,6 +57,7 @@ def test_an_exception_fails_the_job_with_its_line(running: Federation, tmp_path:
     assert meta["rounds_committed"] == 1
 
 
+@pytest.mark.row("J4")
 def test_a_missing_package_is_named(running: Federation, tmp_path: Path) -> None:
     _, cause = outcome(running, tmp_path, "", script="import no_such_package_here\n")
     assert cause.exception == "ModuleNotFoundError"
@@ -63,12 +65,14 @@ def test_a_missing_package_is_named(running: Federation, tmp_path: Path) -> None
     assert (cause.file, cause.line) == ("train.py", 1)
 
 
+@pytest.mark.row("J5")
 def test_an_exit_code_is_reported(running: Federation, tmp_path: Path) -> None:
     meta, cause = outcome(running, tmp_path, 'sys.exit(7) if site == "site-1" else None')
     assert meta["status"] == "FINISHED:FAILED"
     assert (cause.site, cause.exit_code) == ("site-1", 7)
 
 
+@pytest.mark.row("J5")
 def test_a_script_that_ends_too_early_is_a_failure(running: Federation, tmp_path: Path) -> None:
     meta, cause = outcome(running, tmp_path, 'if site == "site-1" and number == 1: break')
     assert meta["status"] == "FINISHED:FAILED"
@@ -76,6 +80,7 @@ def test_a_script_that_ends_too_early_is_a_failure(running: Federation, tmp_path
     assert "ended before" in cause.message
 
 
+@pytest.mark.row("J5")
 def test_a_script_that_is_killed_again_and_again_fails_with_the_signal(running: Federation, tmp_path: Path) -> None:
     body = 'if site == "site-2" and number == 1: os.kill(os.getpid(), signal.SIGKILL)'
     meta, cause = outcome(running, tmp_path, body)
@@ -85,6 +90,7 @@ def test_a_script_that_is_killed_again_and_again_fails_with_the_signal(running: 
     assert cause.peak_rss
 
 
+@pytest.mark.row("J6")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -106,6 +112,7 @@ def test_a_model_that_cannot_be_averaged_is_named(running: Federation, tmp_path:
     assert "site-" in cause.site or "site-" in cause.message
 
 
+@pytest.mark.row("J5")
 def test_a_site_that_makes_no_progress_is_lost(running: Federation, tmp_path: Path) -> None:
     body = 'time.sleep(60) if site == "site-1" and number == 1 else None'
     meta, cause = outcome(running, tmp_path, body, timeouts={"stall": 1.5})
@@ -133,6 +140,16 @@ def test_a_round_deadline_closes_the_round_with_those_who_came(running: Federati
     assert meta["status"].startswith("FINISHED:COMPLETED")
 
 
+def test_a_round_deadline_counts_from_when_the_scripts_have_begun(running: Federation, tmp_path: Path) -> None:
+    source = "\n    import time; time.sleep(1.5)" + LOOP.replace("BODY", "time.sleep(60)")
+    job = write_job(tmp_path / "job", source, sites=["site-1"], timeouts={"round_deadline": 1.0})
+    with running.session() as session:
+        meta = session.wait_for_job(session.submit_job(job), timeout=30)
+    assert meta["status"] == "FINISHED:FAILED"
+    assert meta["cause"]["message"] == "no update from site-1"
+
+
+@pytest.mark.row("C15")
 def test_a_job_that_names_an_absent_site_says_for_whom_it_waits_and_can_be_aborted(
     running: Federation, tmp_path: Path
 ) -> None:
@@ -145,6 +162,7 @@ def test_a_job_that_names_an_absent_site_says_for_whom_it_waits_and_can_be_abort
         assert session.get_job_meta(found)["status"] == "FINISHED:ABORTED"
 
 
+@pytest.mark.row("C15")
 def test_a_running_job_is_aborted_and_its_processes_are_gone(running: Federation, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", LOOP.replace("BODY", "time.sleep(0.2)"), rounds=1000, sites=running.sites)
     with running.session() as session:

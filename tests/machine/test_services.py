@@ -39,6 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
         yield found
 
 
+@pytest.mark.row("P7")
 def test_a_second_server_on_the_same_state_is_refused_and_told_who_has_it(running: Federation) -> None:
     argv = [sys.executable, "-m", "flpoc.server", str(running.prod / "server"), "--state", str(running.state("server"))]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
@@ -46,6 +47,7 @@ def test_a_second_server_on_the_same_state_is_refused_and_told_who_has_it(runnin
     assert "in use by a server (pid" in second.stderr
 
 
+@pytest.mark.row("K11", "W15")
 def test_of_two_agents_with_one_kit_the_newer_stays(running: Federation, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "flpoc.site", str(running.prod / "site-2"), "--state", str(tmp_path / "state")]
     older = running._services["site-2"]
@@ -62,6 +64,7 @@ def test_of_two_agents_with_one_kit_the_newer_stays(running: Federation, tmp_pat
         running.ready()
 
 
+@pytest.mark.row("K12")
 def test_a_kit_of_another_project_is_refused(running: Federation, tmp_path: Path) -> None:
     other = provision(sample_project(["site-1"], port=int(running.address.rpartition(":")[2])), tmp_path)
     with pytest.raises((ConnectionFailed, AuthError)) as caught:
@@ -69,6 +72,7 @@ def test_a_kit_of_another_project_is_refused(running: Federation, tmp_path: Path
     assert "CA" in caught.value.message or "issued" in caught.value.message or "certificate" in caught.value.message
 
 
+@pytest.mark.row("D14")
 @pytest.mark.parametrize("kit", ["org-admin@nvidia.com"])
 def test_a_role_that_may_not_submit_is_told_which_may(running: Federation, tmp_path: Path, kit: str) -> None:
     job = write_job(tmp_path / "job", SCRIPT, sites=running.sites)
@@ -99,6 +103,7 @@ def test_logs_and_metrics_of_sites_reach_the_server_while_the_job_runs(running: 
         session.abort_job(found)
 
 
+@pytest.mark.row("C9", "S13")
 def test_the_same_token_and_job_give_the_same_job(running: Federation, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", SCRIPT, sites=running.sites, rounds=1)
     with running.session() as session:
@@ -125,6 +130,7 @@ def test_jobs_start_in_order_four_at_once(running: Federation, tmp_path: Path) -
     assert max(starts[:4]) < min(starts[4:])
 
 
+@pytest.mark.row("P6")
 def test_a_state_folder_without_its_models_is_not_started_on(tmp_path: Path) -> None:
     with federation(tmp_path, sites=1) as running:
         job = write_job(tmp_path / "job", SCRIPT, rounds=200, sites=running.sites)

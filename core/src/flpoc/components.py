@@ -24,9 +24,11 @@ class Component(Generic[T_co]):
         summary: One line for ``flpoc plugins list``.
         create: Makes it from its settings. Heavy imports belong in here.
         settings: An attrs class; what a user writes is checked against it.
+        on_this_machine: Says in a sentence what it can do on this machine; asked by ``flpoc plugins show`` only.
     """
 
     name: str
     summary: str
     create: Callable[[Any], T_co]
     settings: type[Any] = NoSettings
+    on_this_machine: Callable[[], str] | None = None

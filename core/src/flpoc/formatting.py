@@ -44,7 +44,9 @@ class Report:
 class Formatter(ABC):
     """Writes reports and errors to text.
 
-    Standard output carries exactly what these methods return.
+    Standard output carries exactly what these methods return. They raise for
+    nothing that a command may say, and let no control character of foreign
+    text through that could steer a terminal.
     """
 
     #: Whether a command may send several records (``job monitor``).

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
     from flpoc.aggregating import Aggregator
@@ -102,7 +104,9 @@ def flpoc_workflows() -> Iterable[Component[Workflow]]:
 def flpoc_trackers() -> Iterable[Component[Tracker]]:
     """Offer places where metrics are shown.
 
-    Asked in the courier, a child of server or agent, when a job tracks.
+    Asked when a job is submitted that names one: ``tracking = [mlflow]``, or
+    with settings. Made in the courier, a process beside the server, for each
+    job that tracks: it may be slow or fail without harm.
     """
     return ()
 
@@ -143,13 +147,21 @@ def flpoc_kit_files(project: Project) -> Iterable[KitFile]:
 
 @hookspec
 def flpoc_checks(project: Project) -> Iterable[Check]:
-    """Add checks of a project: what would fail later, found now."""
+    """Add checks of a project: what would fail later, found now.
+
+    Asked by ``flpoc poc prepare`` before anything is written. An ``error``
+    refuses the project; a check that fails itself is a warning.
+    """
     return ()
 
 
 @hookspec
-def flpoc_job_templates() -> Iterable[Any]:
-    """Add job templates for ``flpoc job create -w NAME``."""
+def flpoc_job_templates() -> Iterable[Path]:
+    """Add job templates for ``flpoc job create -w NAME``.
+
+    Each is a job folder inside the plugin's package; its name is the
+    folder's.
+    """
     return ()
 
 
@@ -160,7 +172,9 @@ def flpoc_job_templates() -> Iterable[Any]:
 def flpoc_framework_for(model: Any) -> str | None:
     """Say which framework's adapter handles *model*, or None.
 
-    Decide by the type's module name; do not import the framework to find out.
+    Asked in a trainer, with what a script gives as ``params`` when that is
+    no dict of arrays: a model, or a dict of a framework's tensors. Decide by
+    the type's module name; do not import the framework to find out.
     """
 
 
@@ -179,5 +193,8 @@ def flpoc_error_hint(error: BaseException) -> str | None:
 def flpoc_run_event(event: RunEvent) -> None:
     """Hear what happens in a job: states, rounds, failures.
 
-    Called in the courier, after the fact. What it raises is logged.
+    Called in the courier, a process beside the server, after the fact and in
+    order. What it raises is logged, and that is all. Nothing is left out when
+    the courier or the server is killed; what was just being told is told
+    again. A plugin that is new hears what happens from then on.
     """

@@ -22,7 +22,7 @@ Network = Literal["none", "agent", "open"]
 
 @attrs.frozen
 class Mount:
-    """A folder that the process may see.
+    """A file or folder that the process may see.
 
     Attributes:
         source: Where it is on the host, absolute.
@@ -62,7 +62,9 @@ class LaunchRequest:
         log: File that receives standard output and error, absolute.
         env: The exact environment: nothing is added, nothing inherited.
         log_limit: Bytes after which the log file is rotated once; at most twice this is kept.
-        mounts: Folders it may see besides the system's.
+        mounts: Files and folders that it may see besides the system's and its *workdir*, which it may change.
+        hidden: Folders of its owner that it must not see, wherever they lie: keys and state.
+            A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
         network: How much of the network it may reach.
         labels: Project, site, job and the like, for launchers that can show them.
@@ -76,6 +78,7 @@ class LaunchRequest:
     env: dict[str, str] = attrs.field(factory=dict)
     log_limit: int = 50 << 20
     mounts: tuple[Mount, ...] = ()
+    hidden: tuple[str, ...] = ()
     needs: Needs = attrs.field(factory=Needs)
     network: Network = "open"
     labels: dict[str, str] = attrs.field(factory=dict)
@@ -182,6 +185,6 @@ def check_request(request: LaunchRequest) -> None:
     """
     if not request.argv or not request.name:
         raise UsageError("a launch needs a name and a program")
-    for path in (request.workdir, request.state, request.log, *(m.source for m in request.mounts)):
+    for path in (request.workdir, request.state, request.log, *(m.source for m in request.mounts), *request.hidden):
         if not Path(path).is_absolute():
             raise UsageError(f"{request.name}: {path!r} is not an absolute path")

@@ -245,10 +245,8 @@ class Plugins:
             PluginError: It is missing, in conflict, or failed while it was made.
             ConfigError: Its settings are wrong; the message has the key's path.
         """
-        from flpoc.settings import structure
-
         offer = self.find(kind, name)
-        checked = structure(dict(settings or {}), offer.component.settings, where=f"{singular(kind)}.{name}")
+        checked = self.check(kind, name, settings or {})
         try:
             return offer.component.create(checked)
         except FlpocError:
@@ -259,6 +257,13 @@ class Plugins:
                 code="PLUGIN_BROKEN",
                 hint=f"see `flpoc plugins show {offer.plugin.name}`",
             ) from error
+
+    def check(self, kind: str, name: str, settings: Mapping[str, Any]) -> Any:
+        """Give the settings of a component as its own class; raises what :meth:`create` would, and makes nothing."""
+        from flpoc.settings import structure
+
+        settings_class = self.find(kind, name).component.settings
+        return structure(dict(settings), settings_class, where=f"{singular(kind)}.{name}")
 
     def contributions(self, hook: str, **arguments: Any) -> tuple[tuple[PluginRecord, Any], ...]:
         """All that plugins contribute (``commands``, ``kit_files``, ...), each with its plugin."""
@@ -292,10 +297,16 @@ class Plugins:
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         return sorted(getattr(self._manager.hook, hook).get_hookimpls(), key=lambda impl: impl.plugin_name)
 
-    def tell(self, event: Any) -> tuple[str, ...]:
-        """Give news to every plugin; returns what went wrong, for the log."""
+    def listeners(self) -> tuple[str, ...]:
+        """Names of the plugins that want news."""
+        return tuple(dict.fromkeys(impl.plugin_name for impl in self._implementations("flpoc_run_event")))
+
+    def tell(self, event: Any, *, only: str = "") -> tuple[str, ...]:
+        """Give news to every plugin, or to the one named; returns what went wrong, for the log."""
         troubles = []
         for impl in self._implementations("flpoc_run_event"):
+            if only and impl.plugin_name != only:
+                continue
             try:
                 impl.function(*((event,) if impl.argnames else ()))
             except KeyboardInterrupt:

@@ -131,7 +131,15 @@ class Authority(ABC):
 
     @abstractmethod
     def issue(self, folder: Path, request: CertificateRequest) -> bytes:
-        """Issue a certificate, as PEM."""
+        """Issue a certificate: one, in PEM, for the key of the request.
+
+        It says who the participant is as ``flpoc.provision.identity`` reads it, ends no later than the
+        authority's own, and is valid since a few minutes ago, because clocks of sites may lag.
+
+        Raises:
+            KitError: The key is not EC P-256, or this is the authority of another project.
+            ConfigError: The participant's name, role or organisation cannot be used.
+        """
 
     @abstractmethod
     def sign(self, folder: Path, content: bytes) -> bytes:

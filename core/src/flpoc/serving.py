@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -15,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.errors import FlpocError
+
+#: Files, among them connections, that a service may have open where the system lets it.
+MOST_FILES = 16_384
 
 
 class _Utc(logging.Formatter):
@@ -40,6 +45,21 @@ def to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+def limit_process() -> None:
+    """No core file, which would hold keys; files for their owner only; enough of them for many connections."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MOST_FILES and (hard == resource.RLIM_INFINITY or hard > soft):
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def connections_allowed() -> int:
+    """How many connections leave files enough for everything else."""
+    return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
 def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any, Any, None]]) -> int:
     """Run a service from the command line: ``serve(kit, state)``; gives its exit status."""
     from flpoc.wire.memory import keep_chunk_memory
@@ -49,6 +69,7 @@ def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any
     parser.add_argument("--state", type=Path, help="where jobs and models are kept (default: KIT/state)")
     args = parser.parse_args()
     to_stderr()
+    limit_process()
     keep_chunk_memory()
     try:
         asyncio.run(serve(args.kit, args.state or args.kit / "state"))

@@ -11,7 +11,6 @@ import datetime
 import json
 import math
 import os
-import re
 import stat
 import types
 import typing
@@ -31,6 +30,8 @@ MAX_FILE_BYTES = 1 << 20
 #: Deeper nesting than this is refused, in files and in messages.
 MAX_DEPTH = 32
 
+_CONTAINERS = (dict, list, tuple)
+
 
 def structure(data: Any, cls: type[T], *, where: str = "") -> T:
     """Turn plain *data* into an instance of the attrs class *cls*.
@@ -46,6 +47,20 @@ def structure(data: Any, cls: type[T], *, where: str = "") -> T:
         return msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise ConfigError(_with_path(str(error), where)) from None
+
+
+def structure_named(value: Any, cls: type[T], where: str) -> tuple[T, ...]:
+    """Read a list as people write it: each is a name, or a *cls* with its ``name`` and what else it has.
+
+    Raises:
+        ConfigError: It is not such a list; says which entry.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where}: is not a list", hint=f'{where} = ["a", {{"name": "b"}}]')
+    return tuple(
+        structure({"name": one} if isinstance(one, str) else one, cls, where=f"{where}[{place}]")
+        for place, one in enumerate(value)
+    )
 
 
 def plain(value: Any) -> Any:
@@ -64,7 +79,9 @@ def refuse_unknown(data: Any, cls: Any, where: str = "", depth: int = 0) -> None
     """Refuse keys that the attrs classes below *cls* do not have."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels")
-    if isinstance(data, Mapping):
+    if cls is Any:
+        _refuse_deep(data, where, depth)
+    elif isinstance(data, Mapping):
         fields = _field_types(cls)
         if fields is not None:
             for key, value in data.items():
@@ -80,6 +97,17 @@ def refuse_unknown(data: Any, cls: Any, where: str = "", depth: int = 0) -> None
         inner = _value_type(cls)
         for place, value in enumerate(data):
             refuse_unknown(value, inner, f"{where}[{place}]", depth + 1)
+
+
+def _refuse_deep(data: Any, where: str, depth: int) -> None:
+    """Refuse free data that is nested too deeply, level by level: it may be large, and somebody else's."""
+    level = [data] if isinstance(data, _CONTAINERS) else []
+    while level:
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels")
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for each in inner for one in each if isinstance(one, _CONTAINERS)]
+        depth += 1
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +160,9 @@ def read_file(path: Path) -> Any:
             # what is JSON, but has a key twice or the like, is not given to HOCON, which would take it
             if path.suffix == ".json":
                 raise
-            data = _parse_hocon(text, path, not_json)
+            from flpoc.strict_hocon import parse_hocon
+
+            data = parse_hocon(text, path, not_json)
     _refuse_odd(data, str(path), "", 0)
     return data
 
@@ -143,20 +173,25 @@ def read_text(path: Path) -> str:
         # O_NONBLOCK: opening a pipe must not wait for its other end
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"{path}: not a regular file")
+                raise ConfigError(f"{path}: not a regular file", hint="give the path of a text file")
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+        raise ConfigError(f"{path}: no such file", hint="check the path") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: not a regular file") from None
+        raise ConfigError(f"{path}: not a regular file", hint="give the path of a file in it") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigError(
+            f"{str(path)[:300]}: {getattr(error, 'strerror', None) or error}", hint="check the path and its permissions"
+        ) from None
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})", hint="save the file as UTF-8") from None
+    if "\0" in text:
+        raise ConfigError(f"{path}: not text (there is a NUL in it)", hint="give the path of a text file")
+    return text
 
 
 class _NotJsonError(ConfigError):
@@ -171,17 +206,27 @@ def _refuse_odd(data: Any, file: str, where: str, depth: int) -> None:
         for key, value in data.items():
             if not isinstance(key, str):
                 raise ConfigError(f"{file}: the key {key!r} is not text", hint="write it in quotes")
+            _refuse_half_letters(key, file, where)
             _refuse_odd(value, file, f"{where}.{key}" if where else key, depth + 1)
     elif isinstance(data, list):
         for place, value in enumerate(data):
             _refuse_odd(value, file, f"{where}[{place}]", depth + 1)
+    elif isinstance(data, str):
+        _refuse_half_letters(data, file, where)
     elif isinstance(data, float) and not math.isfinite(data):
         raise ConfigError(f"{file}: {where}: {data} is not a number that can be used here")
     elif isinstance(data, datetime.timedelta):
         return  # HOCON's "1 minute": seconds, for whoever takes them
-    elif data is not None and not isinstance(data, (str, int, float, bool)):
+    elif data is not None and not isinstance(data, (int, float, bool)):
         kind = f"{type(data).__module__}.{type(data).__name__}"
         raise ConfigError(f"{file}: {where}: {kind} cannot be used here", hint="write it in quotes if it is text")
+
+
+def _refuse_half_letters(text: str, file: str, where: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(
+            f"{file}: {where}: {text!r} has half a letter (a lone surrogate)", hint="write the letter itself"
+        )
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
@@ -223,32 +268,3 @@ def _finite(where: str) -> Any:
         return value
 
     return number
-
-
-def _parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
-    from pyhocon import ConfigFactory
-    from pyhocon.exceptions import ConfigException
-    from pyparsing import ParseBaseException
-
-    bare = _outside_strings(text)
-    if re.search(r'(?<![\w.-])include\s*("|(file|url|package|classpath|required)\s*\()', bare, re.IGNORECASE):
-        raise ConfigError(f"{path}: include is not allowed here", hint="write all settings into this one file")
-    if "${" in bare:
-        raise ConfigError(f"{path}: substitutions (${{...}}) are not allowed here", hint="write the value itself")
-    try:
-        return ConfigFactory.parse_string(text).as_plain_ordered_dict()
-    except ParseBaseException as error:
-        raise ConfigError(f"{path}: line {error.lineno}: cannot be read as HOCON ({not_json.message})") from None
-    except (ConfigException, RecursionError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: cannot be read as HOCON: {error}") from None
-
-
-def _outside_strings(text: str) -> str:
-    """The text with strings and comments blanked out, lines kept."""
-    pattern = re.compile(r'"""(?:.|\n)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*|//[^\n]*')
-    return pattern.sub(_blank, text)
-
-
-def _blank(found: re.Match[str]) -> str:
-    marks = '""' if found.group().startswith('"') else ""
-    return marks + "\n" * found.group().count("\n")

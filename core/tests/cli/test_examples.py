@@ -60,7 +60,8 @@ def test_the_words_of_every_example_are_right(example):
     "example",
     [example for path, command in installed() if path.split()[1] in SELF_SUFFICIENT for example in command.examples],
 )
-def test_examples_that_need_nothing_succeed(example, capsys):
+def test_examples_that_need_nothing_succeed(example, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     status = main(shlex.split(example)[1:])
     said = capsys.readouterr()
     assert status == 0, said

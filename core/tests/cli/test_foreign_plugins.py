@@ -34,6 +34,7 @@ BAD = {
 }
 
 
+@pytest.mark.row("G15")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_plugin_does_no_harm_to_help(flpoc, install, kind):
     install(f"acme-{kind}", BAD[kind])
@@ -42,6 +43,7 @@ def test_a_bad_plugin_does_no_harm_to_help(flpoc, install, kind):
     assert "\n  plugins " in done.stdout
 
 
+@pytest.mark.row("G15")
 @pytest.mark.parametrize("kind", [kind for kind in BAD if kind not in ("hook-fails", "no-command")])
 def test_a_bad_plugin_is_listed_with_the_reason(flpoc, install, kind):
     install(f"acme-{kind}", BAD[kind])
@@ -77,6 +79,7 @@ def test_a_private_plugin_is_loaded_from_the_configuration(flpoc, packages, user
     assert flpoc("greet").returncode == 0
 
 
+@pytest.mark.row("G15")
 def test_two_plugins_with_one_command_are_named_when_it_is_called(flpoc, install):
     install("acme", GREET)
     install("zeta", GREET)

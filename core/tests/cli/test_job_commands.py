@@ -50,10 +50,12 @@ def document(text):
     return run
 
 
+@pytest.mark.row("D10")
 def test_an_empty_list_says_so(text):
     assert text("list", "--study", "empty") == (0, "No jobs.\n", "")
 
 
+@pytest.mark.row("D10")
 def test_an_empty_list_is_empty_data(document):
     assert document("list", "--study", "empty")["data"] == []
 
@@ -80,6 +82,7 @@ def test_a_submission_gives_the_id_of_a_job_that_runs(document, make_job):
     assert document("wait", data["job_id"], "--timeout", "60")["data"]["status"] == "FINISHED:COMPLETED"
 
 
+@pytest.mark.row("J1")
 def test_a_folder_without_a_job_is_refused(document, tmp_path):
     found = document("submit", "-j", str(tmp_path))
     assert (found["error_code"], found["exit_code"]) == ("INVALID_ARGS", 4)
@@ -92,12 +95,14 @@ def test_a_relative_folder_is_found_in_the_kits_transfer_folder(document, deploy
     assert document("submit", "-j", "transferred")["data"]["job_name"] == "transferred"
 
 
+@pytest.mark.row("D11")
 def test_the_meta_of_a_job_names_its_submitter_in_words(text, finished):
     _, out, _ = text("meta", finished)
     assert "admin@nvidia.com (project_admin @ nvidia)" in out
     assert re.search(r"Deployment +site-1 +joined", out)
 
 
+@pytest.mark.row("D11")
 def test_the_meta_of_a_job_has_the_documented_fields(document, finished):
     data = document("meta", finished)["data"]
     wanted = {
@@ -136,6 +141,7 @@ def test_a_failed_job_is_an_error_with_its_cause_for_programs(document, failed):
     assert found["data"]["cause"]["message"] == "no such column: age"
 
 
+@pytest.mark.row("D9")
 def test_a_wait_ends_in_time_with_its_own_status(document, endless):
     began = time.monotonic()
     found = document("wait", endless, "--timeout", "0.5")
@@ -175,6 +181,7 @@ def test_a_monitor_that_runs_out_of_time_ends_with_a_terminal_object(text, endle
     assert (last["status"], last["error_code"], last["timeout_seconds"]) == ("TIMEOUT", "TIMEOUT", 0.5)
 
 
+@pytest.mark.row("C15", "D8")
 def test_aborting_what_has_ended_tells_its_true_state(document, finished):
     found = document("abort", finished, "--force")
     assert (found["error_code"], found["data"]) == ("JOB_NOT_RUNNING", {"status": "FINISHED:COMPLETED"})
@@ -209,6 +216,7 @@ def test_a_deleted_job_is_gone(document, make_job):
     assert document("meta", job)["error_code"] == "JOB_NOT_FOUND"
 
 
+@pytest.mark.row("D13")
 def test_logs_of_all_sites_have_headings(text, finished):
     _, out, _ = text("logs", finished, "--site", "all")
     assert [line for line in out.splitlines() if line.startswith("==")] == [
@@ -233,6 +241,7 @@ def test_a_time_that_is_none_is_refused(document, finished):
     assert document("logs", finished, "--since", "yesterday")["error_code"] == "INVALID_ARGS"
 
 
+@pytest.mark.row("D12")
 def test_a_download_says_what_it_found(document, finished, tmp_path):
     data = document("download", finished, "-o", str(tmp_path))["data"]
     assert data["download_path"] == data["path"] == str(tmp_path / finished)
@@ -246,6 +255,7 @@ def test_two_kits_at_once_are_refused(document, deployment):
     assert document("list", "--kit-id", "a", "--startup-kit", str(deployment.kit()))["error_code"] == "INVALID_ARGS"
 
 
+@pytest.mark.row("D16")
 def test_without_a_kit_nobody_is_asked(document, monkeypatch):
     monkeypatch.delenv("FLPOC_STARTUP_KIT_DIR")
     found = document("list")
@@ -253,6 +263,7 @@ def test_without_a_kit_nobody_is_asked(document, monkeypatch):
     assert "--startup-kit" in found["hint"]
 
 
+@pytest.mark.row("C11")
 def test_a_monitor_can_be_interrupted(deployment, endless):
     """Ctrl-C ends the watching, not the job."""
     import signal

@@ -102,21 +102,31 @@ def test_a_long_option_with_one_dash_is_not_split_into_letters():
     assert "-clients" in refused("-clients", "a")
 
 
+@pytest.mark.row("C2")
 def test_a_value_that_looks_like_an_option_is_missing():
     assert "'-p' requires a value" in refused("-p", "--he")
     assert "'-p' requires a value" in refused("-p")
     assert "'-c' requires a value" in refused("-c", "-he")
 
 
+@pytest.mark.row("C2")
 def test_a_single_value_given_twice_is_refused():
     assert "given twice" in refused("-p", "a", "--service", "b")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1001", "1e9", "abc", "1.5", "١٢", "1_0", " 5", ""])
+@pytest.mark.row("C2")
+@pytest.mark.parametrize("words", [("-p", ""), ("--service=",), ("-c", "", "a")])
+def test_a_value_is_not_empty(words):
+    assert "empty value" in refused(*words)
+
+
+@pytest.mark.row("C3")
+@pytest.mark.parametrize("text", ["0", "-1", "1001", "1e9", "abc", "1.5", "١٢", "1_0", " 5"])
 def test_a_whole_number_outside_its_range_names_the_range(text):
     assert "a whole number from 1 to 1000" in refused(f"--number-of-clients={text}")
 
 
+@pytest.mark.row("C3", "C4")
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-5", "10x", "1e999", "٣", "0"])
 def test_a_number_is_finite_ascii_and_in_range(text):
     with pytest.raises(click.BadParameter, match="greater than 0"):

@@ -49,6 +49,7 @@ def test_what_takes_long_shows_a_bar(terminal):
     assert not bar.shown
 
 
+@pytest.mark.row("C12")
 def test_a_dumb_terminal_gets_no_bar(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     stream, _ = terminal

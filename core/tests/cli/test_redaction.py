@@ -9,6 +9,7 @@ from flpoc.cli.redaction import HIDDEN, redact
 PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
 
 
+@pytest.mark.row("S22")
 @pytest.mark.parametrize(
     "key", ["api_key", "private_key", "client-secret", "db_password", "Passphrase", "ACCESS_TOKEN"]
 )
@@ -16,6 +17,7 @@ def test_values_under_secret_keys_are_replaced_at_any_depth(key):
     assert redact({"a": [{key: "hunter2"}]}) == {"a": [{key: HIDDEN}]}
 
 
+@pytest.mark.row("S22")
 @pytest.mark.parametrize(
     "text",
     [

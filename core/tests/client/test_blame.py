@@ -53,3 +53,29 @@ def test_a_missing_module_says_what_to_install() -> None:
     assert blame(ModuleNotFoundError("m", name="torch"), round_number=0, phase="p").hint == (
         "install 'torch' where the script runs"
     )
+
+
+HOOKS = """
+from flpoc import hookimpl
+FLPOC_API = 1
+@hookimpl
+def flpoc_error_hint(error):
+    if isinstance(error, PermissionError):
+        return "ask for it"
+    if isinstance(error, KeyError):
+        raise RuntimeError("no idea")
+"""
+
+
+def test_plugins_of_the_kit_are_asked_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "knows_denials").mkdir()
+    (tmp_path / "knows_denials" / "hooks.py").write_text(HOOKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    kit = ("knows_denials.hooks",)
+
+    def hint(error: BaseException) -> str:
+        return blame(raised(error), round_number=0, phase="training", plugins=kit).hint
+
+    assert hint(PermissionError(13, "denied")) == "ask for it"
+    assert hint(KeyError("x")) == ""
+    assert hint(ModuleNotFoundError("m", name="torch")) == "install 'torch' where the script runs"

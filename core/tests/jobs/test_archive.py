@@ -243,6 +243,7 @@ HOSTILE: dict[str, tuple[Any, str, type[FlpocError]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.row("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A9", "A10", "S18")
 @pytest.mark.parametrize(("archive", "reason", "kind"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_archive_is_refused_and_leaves_nothing(
     tmp_path: Path, archive: bytes, reason: str, kind: type[FlpocError]
@@ -260,6 +261,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(
     assert len(refusal.value.message) < 300
 
 
+@pytest.mark.row("A6")
 def test_a_file_that_is_smaller_than_manifest_and_archive_say_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.zip").write_bytes(build(member(local={"size": 50}, central={"size": 50})))
     with pytest.raises(IntegrityError, match="shorter than it says"):
@@ -267,6 +269,7 @@ def test_a_file_that_is_smaller_than_manifest_and_archive_say_is_refused(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["job.zip"]
 
 
+@pytest.mark.row("A6")
 def test_every_byte_of_an_archive_counts(tmp_path: Path) -> None:
     """Whatever single byte is changed, nothing is unpacked: the manifest's content or nothing."""
     archive = build(member(), member("code/b.py", b"import os\n"))
@@ -322,6 +325,7 @@ def test_an_archive_without_files_is_one(tmp_path: Path) -> None:
     assert list((tmp_path / "into").iterdir()) == []
 
 
+@pytest.mark.row("A8")
 def test_modes_in_the_archive_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "job.zip").write_bytes(build(member(mode=0o106777)))
     unpack(tmp_path / "job.zip", tmp_path / "into", [entry("code/a.py", A)])
@@ -331,6 +335,7 @@ def test_modes_in_the_archive_are_ignored(tmp_path: Path) -> None:
     assert modes == {"into": 0o700, "code": 0o700, "a.py": 0o600}
 
 
+@pytest.mark.row("A5")
 def test_a_nested_archive_is_a_file_like_any_other(tmp_path: Path) -> None:
     inner = build(member(content=BOMB))
     (tmp_path / "job.zip").write_bytes(build(member("code/data.zip", inner, method=0)))
@@ -338,6 +343,7 @@ def test_a_nested_archive_is_a_file_like_any_other(tmp_path: Path) -> None:
     assert (tmp_path / "into" / "code" / "data.zip").read_bytes() == inner
 
 
+@pytest.mark.row("S18")
 def test_an_existing_folder_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "job.zip").write_bytes(build(member()))
     (tmp_path / "into").mkdir()
@@ -346,6 +352,7 @@ def test_an_existing_folder_is_not_touched(tmp_path: Path) -> None:
     assert list((tmp_path / "into").iterdir()) == []
 
 
+@pytest.mark.row("A2")
 def test_a_linked_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real.zip").write_bytes(build(member()))
     (tmp_path / "job.zip").symlink_to("real.zip")
@@ -353,12 +360,14 @@ def test_a_linked_archive_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "job.zip", tmp_path / "into", [entry("code/a.py", A)])
 
 
+@pytest.mark.row("A10")
 def test_a_manifest_that_names_a_file_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.zip").write_bytes(build(member()))
     with pytest.raises(IntegrityError, match="twice"):
         unpack(tmp_path / "job.zip", tmp_path / "into", [entry("code/a.py", A), entry("code/a.py", A)])
 
 
+@pytest.mark.row("A11", "P5", "S18")
 @pytest.mark.parametrize("fails_at", ["posix_fallocate", "mkdir"])
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
     (tmp_path / "job.zip").write_bytes(build(member("code/a.py"), member("code/deep/b.py")))
@@ -377,6 +386,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["job.zip"]
 
 
+@pytest.mark.row("J11")
 @pytest.mark.parametrize("change", [b"", b"shorter", b"x" * 750, b"longer" * 1000])
 def test_a_file_that_is_not_the_listed_one_is_not_packed(folder: Path, tmp_path: Path, change: bytes) -> None:
     wanted = entries(FILES)
@@ -386,6 +396,7 @@ def test_a_file_that_is_not_the_listed_one_is_not_packed(folder: Path, tmp_path:
     assert not (tmp_path / "job.zip").exists()
 
 
+@pytest.mark.row("J10")
 def test_a_file_that_became_a_link_is_not_packed(folder: Path, tmp_path: Path) -> None:
     (folder / "code" / "train.py").rename(tmp_path / "elsewhere.py")
     (folder / "code" / "train.py").symlink_to(tmp_path / "elsewhere.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flpoc.jobs.attempts import TOKEN_FILE, Attempt, Attempts, environment, signal_name
-from flpoc.launching import Handle, Launcher, LaunchRequest, Needs, State, Status
+from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
 
 
 class Recorder(Launcher):
@@ -38,13 +38,15 @@ class Recorder(Launcher):
 
 @pytest.fixture
 def attempts(tmp_path: Path) -> Attempts:
-    return Attempts(tmp_path / "state", Recorder(tmp_path / "state" / "handles"), "recorder")
+    recorder = Recorder(tmp_path / "state" / "handles")
+    return Attempts(tmp_path / "state", recorder, "recorder", hidden=(tmp_path / "kit",))
 
 
 def begin(attempts: Attempts, tmp_path: Path, number: int = 1) -> Attempt:
     return attempts.begin("job", 1, "site-1", number, tmp_path / "runs")
 
 
+@pytest.mark.row("S9")
 def test_the_token_is_for_the_owner_only_and_known_by_its_hash(attempts: Attempts, tmp_path: Path) -> None:
     attempt = begin(attempts, tmp_path)
     path = Path(attempt.folder) / TOKEN_FILE
@@ -72,7 +74,15 @@ def test_a_launch_is_on_the_disk_before_anything_is_started(attempts: Attempts, 
 
 def launch(attempts: Attempts, attempt: Attempt, tmp_path: Path, **env: str) -> Attempt:
     return attempts.launch(
-        attempt, ("true",), log=tmp_path / "log", socket=tmp_path / "s", env=env, needs=Needs(cpus=2.5), project="p"
+        attempt,
+        ("true",),
+        log=tmp_path / "log",
+        socket=tmp_path / "s",
+        env=env,
+        needs=Needs(cpus=2.5),
+        project="p",
+        reads=(tmp_path / "in",),
+        datasets=(Mount("/data", "/data"),),
     )
 
 
@@ -107,6 +117,7 @@ def test_attempts_are_in_the_order_of_their_numbers(attempts: Attempts, tmp_path
     assert [one.number for one in attempts.recorded()] == [1, 9, 10]
 
 
+@pytest.mark.row("S19", "S22")
 def test_the_environment_is_exactly_this(attempts: Attempts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_AGENT", "1")
     monkeypatch.setenv("LANG", "C.UTF-8")
@@ -120,8 +131,8 @@ def test_the_environment_is_exactly_this(attempts: Attempts, tmp_path: Path, mon
         ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "2"
     )
     assert env == {
-        "PATH": path, "HOME": folder, "TMPDIR": f"{folder}/tmp", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1",
-        "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "MINE": "x", "OMP_NUM_THREADS": "7",
+        "PATH": path, "HOME": folder, "TMPDIR": str(tmp_path / "state" / "t" / "0"), "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "MINE": "x", "OMP_NUM_THREADS": "7",
         "FLPOC_SOCKET": str(tmp_path / "s"), "FLPOC_TOKEN_FILE": f"{folder}/token", **threads,
     }  # fmt: skip
 
@@ -129,3 +140,30 @@ def test_the_environment_is_exactly_this(attempts: Attempts, tmp_path: Path, mon
 @pytest.mark.parametrize(("code", "name"), [(-9, "SIGKILL"), (-250, "signal 250"), (0, ""), (1, ""), (None, "")])
 def test_the_end_by_a_signal_has_its_name(code: int | None, name: str) -> None:
     assert signal_name(code) == name
+
+
+def test_a_launch_is_granted_its_folder_what_it_reads_and_the_data_and_nothing_of_its_owner(
+    attempts: Attempts, tmp_path: Path
+) -> None:
+    attempt = launch(attempts, begin(attempts, tmp_path), tmp_path)
+    request = attempts._launcher.requests[0]
+    assert {(mount.source, mount.writable) for mount in request.mounts} == {
+        (attempt.folder, True),
+        (str(tmp_path / "state" / "t" / "0"), True),
+        (str(tmp_path), False),  # where its owner's socket is
+        (str(tmp_path / "in"), False),
+        ("/data", False),
+    }
+    assert (tmp_path / "in").is_dir()  # what is not there yet could not be granted
+    assert request.hidden == (str(tmp_path / "state"), str(tmp_path / "kit"))
+    assert request.network == "agent"
+
+
+def test_temporary_files_have_a_short_path_as_long_as_the_attempt_is_known(attempts: Attempts, tmp_path: Path) -> None:
+    launched = [launch(attempts, begin(attempts, tmp_path, number), tmp_path) for number in (1, 2)]
+    paths = [Path(request.env["TMPDIR"]) for request in attempts._launcher.requests]
+    assert [path.resolve() for path in paths] == [Path(one.folder) / "tmp" for one in launched]
+    attempts.forget(launched[0])
+    assert [path.is_symlink() for path in paths] == [False, True]
+    launch(attempts, begin(attempts, tmp_path, 3), tmp_path)
+    assert attempts._launcher.requests[-1].env["TMPDIR"] == str(paths[0])

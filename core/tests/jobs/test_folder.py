@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from flpoc.errors import ConfigError, IntegrityError, JobError, ResourceError, UsageError
+from flpoc.filtering import FilterSpec
 from flpoc.jobs import contents
 from flpoc.jobs.archive import Limits, unpack
 from flpoc.jobs.folder import collect_and_pack, collect_files, find_job_folder, read_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec
-from flpoc.settings import canonical_json, parse_json, structure
+from flpoc.settings import canonical_json, parse_json, plain, structure
+from flpoc.tracking import TrackerSpec
 
 SHORT = 'name = demo\nscript = "train.py"\n'
 
@@ -44,12 +46,14 @@ class TestFinding:
         assert found == tmp_path / "demo"
         assert "demo" in note
 
+    @pytest.mark.row("J1")
     def test_two_jobs_in_a_folder_are_not_guessed(self, tmp_path: Path) -> None:
         make(tmp_path / "one")
         make(tmp_path / "two")
         with pytest.raises(UsageError, match="one, two"):
             find_job_folder(tmp_path)
 
+    @pytest.mark.row("J1")
     def test_two_job_files_are_refused(self, tmp_path: Path) -> None:
         make(tmp_path / "job")
         (tmp_path / "job" / "job.yml").write_text("name: other")
@@ -65,6 +69,7 @@ class TestFinding:
         assert refusal.value.code == "JOB_INVALID"
         assert "recipe" in refusal.value.hint
 
+    @pytest.mark.row("J1")
     @pytest.mark.parametrize("what", ["missing", "file", "empty"])
     def test_what_is_no_job_folder_is_a_usage_error(self, tmp_path: Path, what: str) -> None:
         (tmp_path / "file").write_text("x")
@@ -114,6 +119,44 @@ class TestReading:
         assert (spec.workflow, spec.workflow_settings, spec.rounds) == ("cyclic", {"order": "random"}, 7)
         assert (spec.aggregator, spec.aggregator_settings) == ("median", {})
 
+    def test_filters_are_names_or_names_with_settings(self, tmp_path: Path) -> None:
+        job = SHORT + "filters = [noise, {name = clip, settings {norm = 3}}, noise]"
+        found = read_job(make(tmp_path / "job", job)).filters
+        assert found == (FilterSpec("noise"), FilterSpec("clip", {"norm": 3}), FilterSpec("noise"))
+
+    @pytest.mark.parametrize("value", ["noise", "[{nmae = noise}]", "[3]"])
+    def test_a_filter_that_cannot_be_read_is_refused(self, tmp_path: Path, value: str) -> None:
+        with pytest.raises(ConfigError, match="filters"):
+            read_job(make(tmp_path / "job", SHORT + f"filters = {value}"))
+
+    def test_a_cipher_is_refused_by_whoever_reads_the_job(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="encryption: 'ckks' cannot be had"):
+            read_job(make(tmp_path / "job", SHORT + "encryption = ckks"))
+        spec = plain(read_job(make(tmp_path / "plain")))
+        with pytest.raises(ConfigError, match="encryption: 'ckks' cannot be had"):
+            structure(spec | {"encryption": "ckks"}, JobSpec)
+
+    def test_trackers_are_names_or_names_with_settings(self, tmp_path: Path) -> None:
+        job = SHORT + "tracking = [mlflow, {name = paper, settings {size = 3}}]"
+        found = read_job(make(tmp_path / "job", job)).tracking
+        assert found == (TrackerSpec("mlflow"), TrackerSpec("paper", {"size": 3}))
+
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            ("mlflow", "tracking: is not a list"),
+            ("[{nmae = mlflow}]", "tracking[0].nmae: no such setting"),
+            ("[a, {settings {size = 3}}]", "tracking[1]: "),
+            ("[mlflow, {name = mlflow}]", "tracking: one is named twice"),
+            ("[{name = a, settings {size = 99999999999999999999}}]", "must fit into 64 bits"),
+            ("[3]", "tracking[0]: "),
+        ],
+    )
+    def test_a_tracker_that_cannot_be_read_is_named(self, tmp_path: Path, value: str, said: str) -> None:
+        with pytest.raises(ConfigError) as refusal:
+            read_job(make(tmp_path / "job", SHORT + f"tracking = {value}"))
+        assert said in refusal.value.message
+
     def test_settings_without_a_name_are_those_of_the_usual_one(self, tmp_path: Path) -> None:
         spec = read_job(make(tmp_path / "job", SHORT + "workflow { fraction = 0.5 }"))
         assert (spec.workflow, spec.workflow_settings) == ("fedavg", {"fraction": 0.5})
@@ -136,6 +179,7 @@ class TestReading:
         assert read_job(make(tmp_path / "again", written.decode(), name="job.json")) == spec
         assert structure(parse_json(written, ""), JobSpec) == spec
 
+    @pytest.mark.row("G2", "G13", "G14")
     @pytest.mark.parametrize(
         ("job", "said", "hint"),
         [
@@ -178,6 +222,7 @@ class TestReading:
         assert hint in refusal.value.hint
         assert refusal.value.exit_status == 4
 
+    @pytest.mark.row("J2")
     def test_all_problems_of_the_code_come_in_one_list(self, tmp_path: Path) -> None:
         job = (
             SHORT
@@ -191,6 +236,7 @@ class TestReading:
             assert any(said in problem for problem in problems), said
             assert said in refusal.value.message
 
+    @pytest.mark.row("J3")
     def test_a_syntax_error_in_an_imported_module_is_found(self, tmp_path: Path) -> None:
         files = {"code/train.py": "import pkg.deep\nimport os\n", "code/pkg/deep.py": "x = = 1\n"}
         with pytest.raises(ConfigError, match=r"code/pkg/deep\.py: line 1"):
@@ -199,12 +245,14 @@ class TestReading:
     def test_a_broken_file_that_nobody_imports_does_not_matter(self, tmp_path: Path) -> None:
         read_job(make(tmp_path / "job", files={"code/template.py": "{{ name }} = = 1\n"}))
 
+    @pytest.mark.row("J3")
     def test_nothing_of_the_code_is_run(self, tmp_path: Path) -> None:
         evil = f"open({str(tmp_path / 'ran')!r}, 'w')\nimport model\n"
         read_job(make(tmp_path / "job", files={"code/train.py": evil, "code/model.py": evil}))
         assert not (tmp_path / "ran").exists()
         assert not (tmp_path / "job" / "code" / "__pycache__").exists()
 
+    @pytest.mark.row("J3")
     @pytest.mark.parametrize(
         "script", [b"\0", b"# coding: nonsense\n", b"\xff\xfe", b"(" * 5000, b"x=" + b"-" * 100_000 + b"1"]
     )
@@ -218,6 +266,7 @@ class TestReading:
             "bash",
         )
 
+    @pytest.mark.row("J10")
     def test_a_linked_script_is_refused(self, tmp_path: Path) -> None:
         make(tmp_path / "job")
         (tmp_path / "job" / "code" / "other.py").symlink_to("train.py")
@@ -235,6 +284,7 @@ class TestCollecting:
         assert [file.size for file in files] == [1, 9, 0]
         assert notices == ()
 
+    @pytest.mark.row("J9")
     def test_what_nobody_needs_is_left_out_and_said(self, tmp_path: Path) -> None:
         left = ["code/__pycache__/a.pyc", "code/.git/config", "code/pkg/.env", "code/.venv/bin/python", "code/old.pyc"]
         make(tmp_path / "job", files=dict.fromkeys(left, "x"))
@@ -244,6 +294,7 @@ class TestCollecting:
         for path in ("code/__pycache__", "code/.git", "code/pkg/.env", "code/.venv", "code/old.pyc"):
             assert path in notices[0]
 
+    @pytest.mark.row("J10")
     @pytest.mark.parametrize("what", ["link", "folder link", "dangling link", "pipe", "socket"])
     def test_what_is_no_file_is_refused(self, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
         odd = make(tmp_path / "job") / "code" / "odd"
@@ -258,6 +309,7 @@ class TestCollecting:
         with pytest.raises(UsageError, match=f"odd: a {what.rsplit(maxsplit=1)[-1]}"):
             collect_files(tmp_path / "job")
 
+    @pytest.mark.row("J10")
     def test_code_itself_must_not_be_a_link(self, tmp_path: Path) -> None:
         make(tmp_path / "real")
         (tmp_path / "job").mkdir()
@@ -265,6 +317,7 @@ class TestCollecting:
         with pytest.raises(UsageError, match="a link"):
             collect_files(tmp_path / "job")
 
+    @pytest.mark.row("J9")
     @pytest.mark.parametrize("name", ["client.key", "CA.PEM"])
     def test_a_private_key_is_refused(self, tmp_path: Path, name: str) -> None:
         make(tmp_path / "job", files={f"code/{name}": "-----BEGIN EC PRIVATE KEY-----\nxyz\n"})
@@ -275,6 +328,7 @@ class TestCollecting:
         make(tmp_path / "job", files={"code/ca.pem": "-----BEGIN CERTIFICATE-----\n"})
         assert len(collect_files(tmp_path / "job")[0]) == 2
 
+    @pytest.mark.row("J15")
     @pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe", b"trailing.", b"CON", b"back\\slash"])
     def test_names_that_do_not_work_everywhere_are_refused(self, tmp_path: Path, name: bytes) -> None:
         make(tmp_path / "job")
@@ -288,6 +342,7 @@ class TestCollecting:
         with pytest.raises(IntegrityError, match="same file"):
             collect_files(tmp_path / "job")
 
+    @pytest.mark.row("J8")
     @pytest.mark.parametrize(
         ("limits", "said"), [(Limits(files=3), "3 files"), (Limits(total=100), "100 bytes"), (Limits(depth=2), "2 are")]
     )
@@ -296,6 +351,7 @@ class TestCollecting:
         with pytest.raises(ResourceError, match=said):
             collect_files(tmp_path / "job", limits=limits)
 
+    @pytest.mark.row("J8")
     def test_a_very_large_file_is_refused_without_reading_it(self, tmp_path: Path) -> None:
         make(tmp_path / "job")
         with (tmp_path / "job" / "code" / "big").open("wb") as file:
@@ -303,12 +359,14 @@ class TestCollecting:
         with pytest.raises(ResourceError, match="bytes"):
             collect_files(tmp_path / "job")
 
+    @pytest.mark.row("J11")
     def test_a_file_that_keeps_changing_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make(tmp_path / "job")
         _change_while_hashing(monkeypatch, tmp_path / "job" / "code" / "train.py", times=99)
         with pytest.raises(IntegrityError, match="changes while"):
             collect_files(tmp_path / "job")
 
+    @pytest.mark.row("J11")
     def test_a_file_that_changes_once_is_read_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make(tmp_path / "job")
         _change_while_hashing(monkeypatch, tmp_path / "job" / "code" / "train.py", times=1)

@@ -104,6 +104,7 @@ def test_the_order_of_the_files_does_not_matter(kit: dict[str, bytes]) -> None:
     assert sign_job(SPEC, "x", FILES[::-1], **facts, **kit).manifest == forward.manifest
 
 
+@pytest.mark.row("J13", "S17")
 def test_no_byte_of_manifest_or_signature_can_be_changed(authority: Authority, kit: dict[str, bytes]) -> None:
     signed = signed_by(kit)
     for what in ("manifest", "signature"):
@@ -114,39 +115,46 @@ def test_no_byte_of_manifest_or_signature_can_be_changed(authority: Authority, k
                 verify(attrs.evolve(signed, **{what: changed}), authority)
 
 
+@pytest.mark.row("J13")
 def test_another_users_certificate_does_not_fit_the_signature(authority: Authority, kit: dict[str, bytes]) -> None:
     other = authority.kit("eve@nvidia.com")
     with pytest.raises(IntegrityError, match="signature"):
         verify(attrs.evolve(signed_by(kit), certificate=other["certificate_pem"]), authority)
 
 
+@pytest.mark.row("J13")
 def test_another_project_of_the_same_name_is_not_believed(kit: dict[str, bytes]) -> None:
     with pytest.raises(AuthError, match="another CA"):
         verify(signed_by(kit), Authority())
 
 
+@pytest.mark.row("J13")
 def test_a_job_for_another_project_is_refused(authority: Authority, kit: dict[str, bytes]) -> None:
     with pytest.raises(AuthError, match="'other_project'"):
         verify(signed_by(kit, project="other_project"), authority)
 
 
+@pytest.mark.row("J13", "S17")
 @pytest.mark.parametrize(("name", "role"), [("site-1", "site"), ("server", "server")])
 def test_only_users_submit_jobs(authority: Authority, name: str, role: str) -> None:
     with pytest.raises(AuthError, match=f"a {role}: only users"):
         verify(signed_by(authority.kit(name, role), submitter=name), authority)
 
 
+@pytest.mark.row("J13", "S17")
 def test_nobody_submits_in_the_name_of_another(authority: Authority, kit: dict[str, bytes]) -> None:
     with pytest.raises(AuthError, match=r"submitted by 'boss@nvidia\.com', but signed by 'lead@nvidia\.com'"):
         verify(signed_by(kit, submitter="boss@nvidia.com"), authority)
 
 
+@pytest.mark.row("J13")
 def test_a_job_expires(authority: Authority, kit: dict[str, bytes]) -> None:
     verify(signed_by(kit), authority, now=NOW + LIFETIME)
     with pytest.raises(AuthError, match="expired at 2026-05-31T12:00:00Z"):
         verify(signed_by(kit), authority, now=NOW + LIFETIME + datetime.timedelta(seconds=1))
 
 
+@pytest.mark.row("W20")
 def test_a_job_from_the_future_tells_of_the_clocks(authority: Authority, kit: dict[str, bytes]) -> None:
     verify(signed_by(kit), authority, now=NOW - datetime.timedelta(minutes=4))
     with pytest.raises(AuthError, match="was signed at") as refusal:
@@ -154,6 +162,7 @@ def test_a_job_from_the_future_tells_of_the_clocks(authority: Authority, kit: di
     assert "clocks" in refusal.value.hint
 
 
+@pytest.mark.row("J13")
 def test_an_expired_certificate_is_refused(authority: Authority) -> None:
     with pytest.raises(AuthError, match="expired"):
         verify(signed_by(authority.kit(days=10)), authority, now=NOW + datetime.timedelta(days=20))

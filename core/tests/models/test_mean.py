@@ -169,6 +169,7 @@ def test_a_model_given_whole_does_not_depend_on_the_received_one(tmp_path: Path)
     assert mean_of(tmp_path, arrays, base=normal(3)).tobytes() == mean_of(tmp_path, arrays).tobytes()
 
 
+@pytest.mark.row("J6")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 3])
 def test_the_site_the_tensor_and_the_element_of_a_nan_are_named(tmp_path: Path, value: float, place: int) -> None:
@@ -212,6 +213,7 @@ def test_a_weight_that_is_none_is_refused_naming_the_site(tmp_path: Path, weight
         mean_of(tmp_path, [np.float32([1])] * 2, [1.0, weight])
 
 
+@pytest.mark.row("J6")
 def test_other_tensors_are_refused_naming_site_and_tensor(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"site-2: .*'w': shape"):
         mean_of(tmp_path, [np.float32([1]), np.float32([1, 2])])

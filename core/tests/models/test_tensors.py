@@ -198,6 +198,7 @@ def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> Non
         TensorFile.open(tmp_path / "pipe")
 
 
+@pytest.mark.row("P5")
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -375,6 +376,7 @@ UNSOUND: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.row("W8", "S4")
 @pytest.mark.parametrize(("content", "reason"), UNSOUND.values(), ids=UNSOUND.keys())
 def test_an_unsound_file_is_refused_with_its_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "m").write_bytes(content)
@@ -384,6 +386,7 @@ def test_an_unsound_file_is_refused_with_its_reason(tmp_path: Path, content: byt
     assert len(refusal.value.message) < 400
 
 
+@pytest.mark.row("W8", "S4")
 def test_every_truncation_of_a_file_is_refused() -> None:
     content = raw({"a": GOOD, "b": {**GOOD, "data_offsets": [8, 16]}}, DATA * 2)
     for size in range(len(content)):

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 
 def test_the_workspace_is_gone(place):
     place.run("prepare")
@@ -13,6 +15,7 @@ def test_the_workspace_is_gone(place):
     assert not place.workspace.exists()
 
 
+@pytest.mark.row("D18")
 def test_nothing_is_left_beside_it(place):
     place.run("prepare")
     place.run("clean")
@@ -29,6 +32,7 @@ def test_its_kits_are_no_longer_registered_and_others_are(make_place):
     assert all(folder.startswith(str(first.workspace)) for folder in kits.values())
 
 
+@pytest.mark.row("D18")
 def test_the_configured_workspace_is_kept(place):
     place.run("config", "-pw", str(place.workspace))
     place.run("prepare")
@@ -36,6 +40,7 @@ def test_the_configured_workspace_is_kept(place):
     assert place.config["poc"]["workspace"] == str(place.workspace)
 
 
+@pytest.mark.row("C8")
 def test_a_folder_that_prepare_did_not_make_is_refused(place):
     place.workspace.mkdir()
     (place.workspace / "thesis.txt").write_text("important")
@@ -43,6 +48,7 @@ def test_a_folder_that_prepare_did_not_make_is_refused(place):
     assert (place.workspace / "thesis.txt").exists()
 
 
+@pytest.mark.row("C8")
 def test_files_of_others_in_the_workspace_stay(place):
     place.run("prepare")
     (place.workspace / "thesis.txt").write_text("important")
@@ -69,6 +75,7 @@ def test_what_runs_is_not_removed_without_force(place):
     assert len(place.processes) > 0
 
 
+@pytest.mark.row("D2")
 def test_force_stops_what_runs_first(place):
     place.prepare(sites=1)
     place.run("start", "--no-wait")
@@ -77,6 +84,7 @@ def test_force_stops_what_runs_first(place):
     assert not place.workspace.exists()
 
 
+@pytest.mark.row("D1")
 def test_it_works_right_after_a_stop(place):
     place.prepare()
     place.run("start")
@@ -84,6 +92,7 @@ def test_it_works_right_after_a_stop(place):
     assert place.run("clean").data["status"] == "removed"
 
 
+@pytest.mark.row("D2")
 def test_it_works_right_after_a_stop_that_nobody_waited_for(place):
     place.prepare()
     place.run("start")
@@ -92,6 +101,7 @@ def test_it_works_right_after_a_stop_that_nobody_waited_for(place):
     assert not place.processes
 
 
+@pytest.mark.row("D1")
 def test_an_interrupted_one_is_finished_by_the_next(place):
     place.run("prepare")
     for number in range(3000):

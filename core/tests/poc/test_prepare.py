@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ def test_names_of_sites_can_be_given(place):
     assert place.run("prepare", "-n", "5", "-c", "north", "south").data["clients"] == ["north", "south"]
 
 
+@pytest.mark.row("D4")
 @pytest.mark.parametrize("number", ["0", "-3", "1.5", "many"])
 def test_a_number_of_sites_that_makes_no_sense_is_refused(place, number):
     assert place.run("prepare", "-n", number).error == ("INVALID_ARGS", 4)
@@ -118,6 +120,7 @@ def test_options_beside_a_project_file_are_named_as_without_effect(place):
     assert "-n has no effect" in answer.err
 
 
+@pytest.mark.row("D17")
 def test_what_is_prepared_is_not_replaced_without_force(place):
     place.run("prepare")
     before = (place.workspace / "project.yml").stat().st_ino
@@ -136,6 +139,7 @@ def test_force_replaces_everything_but_data_and_says_so(place):
     assert (place.workspace / "data" / "mine.csv").read_text() == "1,2"
 
 
+@pytest.mark.row("C8")
 def test_a_folder_with_other_files_is_refused_and_untouched(place):
     place.workspace.mkdir(mode=0o755)
     (place.workspace / "thesis.txt").write_text("important")
@@ -158,6 +162,7 @@ def test_nothing_stays_of_a_refused_project(place):
     assert not place.workspace.exists()
 
 
+@pytest.mark.row("G9")
 def test_the_folder_of_the_commands_is_no_name_of_a_site(place):
     assert place.run("prepare", "-c", "poc").error == ("INVALID_ARGS", 4)
 
@@ -175,6 +180,7 @@ def test_encryption_names_the_package_to_install(place):
     assert "install flpoc-he" in answer.document["hint"]
 
 
+@pytest.mark.row("G15")
 def test_an_unknown_launcher_is_refused(place):
     assert place.run("prepare", "--launcher", "locall").document["hint"].startswith("did you mean 'local'?")
 
@@ -230,3 +236,10 @@ def test_it_is_quick_for_fifty_sites(place):
     answer = place.run("prepare", "-n", "50")
     assert len(answer.data["clients"]) == 50
     assert answer.seconds < 10  # 0.8 s on an idle machine; this one may be busy
+
+
+def test_jobs_of_every_site_may_use_the_data_folder(place):
+    place.run("prepare", "-n", "2")
+    for site in ("site-1", "site-2"):
+        policy = json.loads((place.kit(site) / "local" / "policy.json").read_text())
+        assert policy["datasets"] == {"poc": {"source": str(place.workspace / "data"), "mode": "rw"}}

@@ -38,6 +38,7 @@ def test_everything_runs_and_is_ready(place):
     assert not is_free(port)
 
 
+@pytest.mark.row("D6")
 def test_what_is_reported_is_what_is_bound(place):
     port = place.prepare(sites=1)["port"]
     data = place.run("start").data
@@ -54,6 +55,7 @@ def test_each_service_has_its_log(place):
     assert "registered with project example_project" in Path(logs["site-1"]).read_text()
 
 
+@pytest.mark.row("S22")
 def test_a_service_is_given_no_variables_but_the_few_it_needs(place):
     place.prepare(sites=1)
     pid = place.run("start", "-p", "server", SECRET_OF_MINE="x").data["started"]["server"]
@@ -61,6 +63,7 @@ def test_a_service_is_given_no_variables_but_the_few_it_needs(place):
     assert set(environment_of(pid)) <= known | {"LC_CTYPE"}  # which the interpreter sets itself
 
 
+@pytest.mark.row("D5")
 def test_starting_what_runs_is_a_success_that_says_so(place):
     place.prepare(sites=1)
     first = place.run("start").data
@@ -93,6 +96,7 @@ def test_two_starts_at_once_make_one_set_of_services(place):
     assert len(listed) == len(started) == 3
 
 
+@pytest.mark.row("D7")
 def test_one_participant_can_be_started_alone(place):
     place.prepare()
     data = place.run("start", "-p", "server").data
@@ -101,6 +105,7 @@ def test_one_participant_can_be_started_alone(place):
     assert list(data["started"]) == ["server"]
 
 
+@pytest.mark.row("D7")
 def test_one_site_joins_a_server_that_runs(place):
     place.prepare()
     place.run("start", "-p", "server")
@@ -139,12 +144,14 @@ def test_a_user_has_no_service(place):
     assert "users have no service" in answer.document["message"]
 
 
+@pytest.mark.row("D17")
 def test_start_before_prepare_names_what_is_missing(place):
     answer = place.run("start")
     assert answer.error == ("INVALID_ARGS", 4)
     assert "flpoc poc prepare" in answer.document["hint"]
 
 
+@pytest.mark.row("G11", "P11")
 def test_a_taken_port_names_its_owner_and_starts_nothing(place):
     with socket.socket() as other:
         other.bind(("", 0))

@@ -39,6 +39,7 @@ def leave_a_job_process(place, site: str):
     return launcher, handle
 
 
+@pytest.mark.row("D1")
 def test_nothing_is_left(place):
     port = place.prepare()["port"]
     place.run("start")
@@ -59,6 +60,7 @@ def test_what_was_reachable_and_running_is_reported(place):
     assert (data["active_job_ids"], data["active_jobs_aborted"]) == ([], False)
 
 
+@pytest.mark.row("D3")
 def test_stopping_what_does_not_run_is_a_success_at_once(place):
     place.prepare()
     answer = place.run("stop")
@@ -87,6 +89,7 @@ def test_one_service_can_go_on(place):
     assert set(place.run("start").data["already_running"]) == {"site-2"}
 
 
+@pytest.mark.row("D2")
 def test_a_service_that_was_still_starting_is_stopped_too(place):
     place.prepare()
     place.run("start", "--no-wait")
@@ -121,6 +124,7 @@ def test_a_job_process_that_a_dead_agent_left_is_ended(place):
     assert not list((place.workspace / "state" / "site-1" / "handles").iterdir())
 
 
+@pytest.mark.row("D1")
 def test_clean_refuses_while_a_job_process_lives(place):
     place.prepare(sites=1)
     launcher, handle = leave_a_job_process(place, "site-1")
@@ -157,6 +161,7 @@ def test_there_must_be_a_workspace(place):
     assert place.run("stop").error == ("INVALID_ARGS", 4)
 
 
+@pytest.mark.row("D5")
 def test_preparing_again_says_what_was_stopped_and_replaced(place):
     place.prepare(sites=1)
     place.run("start")

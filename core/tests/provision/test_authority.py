@@ -41,6 +41,7 @@ def test_it_is_made_once_and_used_again(folder: Path):
     assert before == [(folder / name).read_bytes() for name in ("rootCA.pem", "rootCA.key")]
 
 
+@pytest.mark.row("S9", "S10")
 def test_its_key_is_for_its_owner_only(folder: Path):
     assert stat.S_IMODE((folder / "rootCA.key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -51,6 +52,7 @@ def test_making_it_leaves_nothing_beside_it(folder: Path):
     assert [path.name for path in folder.parent.iterdir()] == ["ca"]
 
 
+@pytest.mark.row("K16")
 def test_it_may_issue_for_participants_only_and_lasts_ten_years(folder: Path):
     root = x509.load_pem_x509_certificate(LocalAuthority().root(folder))
     constraints = root.extensions.get_extension_for_class(x509.BasicConstraints)
@@ -65,6 +67,7 @@ def test_a_certificate_lasts_360_days(folder: Path):
     assert found.not_after - found.not_before == datetime.timedelta(days=360, minutes=5)
 
 
+@pytest.mark.row("K17")
 def test_a_certificate_does_not_outlive_the_authority(folder: Path):
     root = LocalAuthority().root(folder)
     wish = CertificateRequest("study", SITE, new_key()[1], valid_for=datetime.timedelta(days=9999))
@@ -102,6 +105,7 @@ def test_a_long_name_is_cut_in_the_subject_only(folder: Path):
     assert verify_certificate(pem, LocalAuthority().root(folder)).name == name
 
 
+@pytest.mark.row("K16", "K8", "S6")
 @pytest.mark.parametrize(
     "one",
     [
@@ -121,6 +125,7 @@ def test_it_refuses_to_certify_what_has_no_usable_name(folder: Path, one: Partic
         LocalAuthority().issue(folder, request(one))
 
 
+@pytest.mark.row("K10")
 @pytest.mark.parametrize(
     "key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())], ids=["ed25519", "p384"]
 )
@@ -129,6 +134,7 @@ def test_it_certifies_p256_keys_only_and_says_so(folder: Path, key: object):
         LocalAuthority().issue(folder, request(public=public_pem(key)))
 
 
+@pytest.mark.row("K16")
 def test_it_certifies_nobody_of_another_project(folder: Path):
     with pytest.raises(KitError, match="CA of project 'study', not of 'other'"):
         LocalAuthority().issue(folder, request(project="other"))
@@ -139,6 +145,7 @@ def test_it_is_not_taken_for_that_of_another_project(folder: Path):
         LocalAuthority().create(folder, "other")
 
 
+@pytest.mark.row("K17")
 @pytest.mark.parametrize("missing", ["rootCA.pem", "rootCA.key"])
 def test_half_an_authority_is_never_replaced(folder: Path, missing: str):
     (folder / missing).unlink()
@@ -159,6 +166,7 @@ def test_a_key_that_others_can_read_is_not_used(folder: Path):
     assert caught.value.hint == f"chmod 600 {folder / 'rootCA.key'}"
 
 
+@pytest.mark.row("S10")
 def test_a_passphrase_protects_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLPOC_CA_PASSPHRASE", "a long story")
     LocalAuthority().create(tmp_path / "ca", "study")
@@ -166,6 +174,7 @@ def test_a_passphrase_protects_its_key(tmp_path: Path, monkeypatch: pytest.Monke
     LocalAuthority().issue(tmp_path / "ca", request())
 
 
+@pytest.mark.row("K17", "S10")
 @pytest.mark.parametrize(("given", "says"), [(None, "is encrypted"), ("wrong", "is wrong")])
 def test_without_the_right_passphrase_nothing_is_issued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, says: str

@@ -86,6 +86,9 @@ def test_the_policy_of_a_site_is_written_with_its_defaults(provisioned: Path):
         "format": 1,
         "launcher": "local",
         "allow_custom_code": True,
+        "launcher_settings": {},
+        "filters": [],
+        "share_metrics": True,
         "datasets": {},
         "python": "",
         "max_jobs": 4,
@@ -134,6 +137,7 @@ def test_sites_dial_the_host_that_the_server_names_or_their_own(tmp_path: Path):
     assert addresses == {"a": "fl.org:8443", "b": "[::1]:99", "c": "proxy:8443"}
 
 
+@pytest.mark.row("G19")
 def test_a_second_provisioning_keeps_the_authority_and_makes_a_new_generation(tmp_path: Path):
     first, second = provision(PROJECT, tmp_path), provision(PROJECT, tmp_path)
     assert (first.name, second.name) == ("prod_00", "prod_01")
@@ -248,6 +252,7 @@ def _provision_here(folder: str) -> str:
     return provision(PROJECT, Path(folder)).name
 
 
+@pytest.mark.row("G19")
 def test_two_at_once_get_generations_of_their_own_under_one_authority(tmp_path: Path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         made = pool.map(_provision_here, [str(tmp_path)] * 4)
@@ -348,6 +353,7 @@ def test_a_plugins_file_goes_to_nobody_else(plugin: types.ModuleType, tmp_path: 
     assert [path.parts[-3] for path in prod.rglob("x")] == ["site-1"]
 
 
+@pytest.mark.row("G17")
 @pytest.mark.parametrize(
     "file",
     [

@@ -116,6 +116,7 @@ def test_an_old_kit_that_is_gone_is_reported_when_it_is_used(path: Path):
         resolve_kit(found, environ={})
 
 
+@pytest.mark.row("C16")
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -141,6 +142,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_key(path: Path, text: st
     assert str(path) in caught.value.message
 
 
+@pytest.mark.row("C17")
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "  "}])
 def test_without_home_nothing_can_be_saved_and_the_message_says_so(home: dict[str, str]):
     found = Configuration.load(environ=home)
@@ -150,6 +152,7 @@ def test_without_home_nothing_can_be_saved_and_the_message_says_so(home: dict[st
     assert caught.value.hint == "set HOME, or FLPOC_CONFIG to a file"
 
 
+@pytest.mark.row("C17")
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "home").touch()
     found = Configuration.load(environ={"HOME": str(tmp_path / "home")})

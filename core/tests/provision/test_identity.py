@@ -39,6 +39,7 @@ def test_a_certificate_says_name_kind_and_role(provisioned: Path, root_pem: byte
     assert (found.org, found.project) == ("nvidia", "example_project")
 
 
+@pytest.mark.row("S10")
 def test_serial_numbers_are_long_and_differ(provisioned: Path):
     serials = {identity_of(certificate(provisioned, one.name)).serial for one in provisioned.iterdir()}
     assert len(serials) == 6
@@ -50,6 +51,7 @@ def test_reading_the_same_certificate_again_is_cheap(provisioned: Path):
     assert identity_of(pem) is identity_of(pem)
 
 
+@pytest.mark.row("K8", "S6")
 @pytest.mark.parametrize(
     ("name", "uri"),
     [
@@ -94,6 +96,7 @@ def test_a_certificate_without_organisation_is_refused(forge: Forge):
         identity_of(forge(org=None))
 
 
+@pytest.mark.row("K9")
 @pytest.mark.parametrize(
     "key",
     [
@@ -108,6 +111,7 @@ def test_another_type_of_key_is_refused(forge: Forge, key: Callable[[], object])
         identity_of(forge(key=key()))
 
 
+@pytest.mark.row("K5", "S7")
 @pytest.mark.parametrize(
     "purposes",
     [
@@ -121,6 +125,7 @@ def test_a_site_certificate_for_another_purpose_is_refused(forge: Forge, purpose
         identity_of(forge(purposes=purposes))
 
 
+@pytest.mark.row("K4", "S7")
 def test_a_certificate_that_could_issue_others_is_refused(forge: Forge):
     with pytest.raises(KitError, match="that of a CA"):
         identity_of(forge(ca=True))
@@ -132,11 +137,13 @@ def test_what_is_no_certificate_is_refused(text: bytes):
         identity_of(text)
 
 
+@pytest.mark.row("K1")
 def test_an_expired_certificate_says_since_when(forge: Forge, root_pem: bytes):
     with pytest.raises(KitError, match="expired 3 days ago"):
         verify_certificate(forge(days=(-30, -3.1)), root_pem)
 
 
+@pytest.mark.row("K2")
 def test_a_certificate_of_the_future_asks_for_the_clock(forge: Forge, root_pem: bytes):
     with pytest.raises(KitError, match=r"not valid before .*: is the clock of this host right\?"):
         verify_certificate(forge(days=(1, 30)), root_pem)
@@ -162,18 +169,21 @@ def test_a_certificate_of_another_project_names_both(provisioned: Path, tmp_path
         verify_certificate(certificate(provisioned, "site-1"), (tmp_path / "ca" / "rootCA.pem").read_bytes())
 
 
+@pytest.mark.row("K12")
 def test_a_ca_of_the_same_name_is_told_apart(provisioned: Path, tmp_path: Path):
     LocalAuthority().create(tmp_path / "ca", "example_project")
     with pytest.raises(KitError, match="issued by another CA of the name 'example_project'"):
         verify_certificate(certificate(provisioned, "site-1"), (tmp_path / "ca" / "rootCA.pem").read_bytes())
 
 
+@pytest.mark.row("K4", "S7")
 def test_a_certificate_issued_by_a_participant_is_refused(forge: Forge, provisioned: Path, root_pem: bytes):
     leaf = x509.load_pem_x509_certificate(certificate(provisioned, "site-2"))
     with pytest.raises(KitError, match="issued by 'site-2'"):
         verify_certificate(forge(signer=ec.generate_private_key(ec.SECP256R1()), issuer=leaf.subject), root_pem)
 
 
+@pytest.mark.row("K3")
 def test_a_self_signed_certificate_is_refused(forge: Forge, root_pem: bytes):
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site-1")])
@@ -192,6 +202,7 @@ def test_a_participants_certificate_is_no_root(provisioned: Path):
         verify_certificate(pem, pem)
 
 
+@pytest.mark.row("K17")
 def test_two_roots_may_overlap(provisioned: Path, root_pem: bytes, tmp_path: Path):
     LocalAuthority().create(tmp_path / "ca", "example_project")
     both = (tmp_path / "ca" / "rootCA.pem").read_bytes() + root_pem

@@ -126,12 +126,14 @@ def test_the_manifest_of_another_kit_is_refused(prod: Path):
     assert "the manifest is that of 'site-2', not of 'site-1'" in refusal(prod / "site-1").message
 
 
+@pytest.mark.row("K12")
 def test_the_ca_of_another_project_is_refused(site_kit: Path, tmp_path: Path):
     other = provision(sample_project(["site-1"]), tmp_path / "other")
     shutil.copy(other / "site-1" / "startup" / "rootCA.pem", site_kit / "startup")
     assert "is not signed by the CA of the kit" in refusal(site_kit).message
 
 
+@pytest.mark.row("K14")
 def test_another_participants_key_is_refused_even_if_signed(prod: Path, ca_folder: Path):
     shutil.copy(prod / "site-2" / "startup" / "client.key", prod / "site-1" / "startup")
     assert "client.key was changed" in refusal(prod / "site-1").message
@@ -146,12 +148,14 @@ def test_another_participants_certificate_is_refused_even_if_signed(prod: Path, 
     assert "the settings say name 'site-1', the certificate says 'site-2'" in refusal(prod / "site-1").message
 
 
+@pytest.mark.row("K1")
 def test_an_expired_kit_says_since_when(site_kit: Path, ca_folder: Path, forge: Callable[..., bytes]):
     (site_kit / "startup" / "client.crt").write_bytes(forge(days=(-40, -3.5)))
     sign_again(site_kit, ca_folder)
     assert "the certificate of 'site-1' expired 3 days ago" in refusal(site_kit).message
 
 
+@pytest.mark.row("G16", "K15", "S9")
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_key_that_others_can_read_is_refused(site_kit: Path, mode: int):
     path = site_kit / "startup" / "client.key"
@@ -161,12 +165,14 @@ def test_a_key_that_others_can_read_is_refused(site_kit: Path, mode: int):
     assert error.hint == f"chmod 600 {path}"
 
 
+@pytest.mark.row("K15", "S9")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_key_of_another_user_is_refused(site_kit: Path):
     os.chown(site_kit / "startup" / "client.key", 12345, -1)
     assert "belongs to user 12345" in refusal(site_kit).message
 
 
+@pytest.mark.row("G17", "K15", "S9")
 @pytest.mark.parametrize("name", ["client.key", "client.crt", "fed_client.json", "manifest.json", "start.sh"])
 def test_a_symbolic_link_is_refused(site_kit: Path, tmp_path: Path, name: str):
     path = site_kit / "startup" / name
@@ -175,6 +181,7 @@ def test_a_symbolic_link_is_refused(site_kit: Path, tmp_path: Path, name: str):
     assert f"{path} is a symbolic link" in refusal(site_kit).message
 
 
+@pytest.mark.row("G17")
 def test_a_linked_startup_folder_is_refused(site_kit: Path, tmp_path: Path):
     (site_kit / "startup").rename(tmp_path / "startup")
     (site_kit / "startup").symlink_to(tmp_path / "startup")
@@ -186,12 +193,13 @@ def test_a_pipe_in_the_kit_is_refused_at_once(site_kit: Path):
     assert "is neither a file nor a folder" in refusal(site_kit).message
 
 
+@pytest.mark.row("K14", "K9")
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda key: key.private_bytes(*_form(serialization.BestAvailableEncryption(b"x"))), "is encrypted"),
-        (lambda key: b"", "it is empty"),
-        (lambda key: b"hello", "no private key in PEM"),
+        (lambda key: b"", "is empty"),
+        (lambda key: b"hello", "not in PEM form"),
         (lambda key: ec.generate_private_key(ec.SECP384R1()).private_bytes(*_form()), "not an EC P-256 key"),
     ],
 )
@@ -248,18 +256,23 @@ def test_another_address_can_be_dialled_without_a_new_kit(site_kit: Path, overri
     assert kit.certificate_name == "server"
 
 
+@pytest.mark.row("G12")
 @pytest.mark.parametrize("text", ["[]", "{", '{"host": "a b"}', '{"port": 99999}', '{"hots": "a"}', '{"port": "1"}'])
 def test_an_unusable_address_is_refused(site_kit: Path, text: str):
     (site_kit / "local" / "connect.json").write_text(text)
     assert "connect.json" in refusal(site_kit).message
 
 
+@pytest.mark.row("G18")
 def test_the_policy_is_read_as_it_is_now(site_kit: Path):
     kit = load_kit(site_kit)
     (site_kit / "local" / "policy.json").write_text('{"max_jobs": 1, "datasets": {"mnist": "/data"}}')
     assert kit.policy == {
         "format": 1,
         "launcher": "local",
+        "launcher_settings": {},
+        "filters": [],
+        "share_metrics": True,
         "allow_custom_code": True,
         "datasets": {"mnist": "/data"},
         "python": "",
@@ -273,6 +286,7 @@ def test_without_a_policy_file_the_defaults_hold(site_kit: Path):
     assert load_kit(site_kit).policy["max_jobs"] == 4
 
 
+@pytest.mark.row("G18")
 @pytest.mark.parametrize(
     "text",
     [

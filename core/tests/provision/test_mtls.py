@@ -74,6 +74,7 @@ def test_the_servers_certificate_fits_this_host_without_override(provisioned: Pa
     assert ask(load_kit(provisioned / "site-1"), port, host=host).startswith("site")
 
 
+@pytest.mark.row("K13")
 def test_a_server_that_should_have_another_name_is_refused(provisioned: Path, port: int):
     assert refused(load_kit(provisioned / "site-1"), port, name="other-server")
 
@@ -90,6 +91,7 @@ def test_a_servers_certificate_cannot_act_as_a_site(provisioned: Path, port: int
     assert refused(load_kit(provisioned / "server"), port, name="server")
 
 
+@pytest.mark.row("K5", "S7")
 def test_a_site_cannot_act_as_the_server(provisioned: Path):
     site = load_kit(provisioned / "site-1")
     server, port = start_server(site)

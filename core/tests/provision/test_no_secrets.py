@@ -25,6 +25,7 @@ def fragments(pem: bytes) -> list[bytes]:
     return [lines[0][44:], *lines[1:2], raw[36:68], str(number).encode(), f"{number:x}".encode()]
 
 
+@pytest.mark.row("S10", "S22")
 def test_each_private_key_is_in_one_file_only(provisioned: Path):
     home = provisioned.parent
     files = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
@@ -42,6 +43,7 @@ def test_no_json_and_no_script_speaks_of_a_private_key(provisioned: Path):
             json.loads(path.read_text())
 
 
+@pytest.mark.row("S10")
 def test_the_authoritys_key_is_in_no_kit(provisioned: Path):
     assert [path for path in provisioned.rglob("rootCA*") if path.name != "rootCA.pem"] == []
 
@@ -57,6 +59,7 @@ def broken_keys(pem: bytes) -> list[bytes]:
     ]
 
 
+@pytest.mark.row("K14", "S22")
 @pytest.mark.parametrize("place", range(5))
 def test_no_message_about_a_broken_key_quotes_it(site_kit: Path, place: int):
     path = site_kit / "startup" / "client.key"

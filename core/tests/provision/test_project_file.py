@@ -218,6 +218,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.row("G2", "G9", "G10", "G11", "G12")
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, name: str):
     text, says = REFUSED[name]
@@ -229,6 +230,7 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, name: str):
     assert caught.value.exit_status == 4
 
 
+@pytest.mark.row("G2")
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
@@ -243,6 +245,7 @@ def test_a_misspelt_word_gets_a_suggestion(tmp_path: Path, text: str, hint: str)
     assert caught.value.hint == hint
 
 
+@pytest.mark.row("G1")
 @pytest.mark.parametrize("content", ["\ufeff" + HEAD + SERVER, (HEAD + SERVER).replace("\n", "\r\n")])
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path, content: str):
     path = tmp_path / "project.yml"
@@ -262,6 +265,7 @@ def test_a_wrong_project_is_not_written(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.row("G10")
 @pytest.mark.parametrize("sites", [["server"], ["a", "A"], ["a b"], ["all"]])
 def test_a_sample_with_unusable_sites_is_refused(sites: list[str]):
     with pytest.raises(ConfigError):

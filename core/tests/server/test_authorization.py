@@ -35,6 +35,7 @@ JOBS = {"own": ("me", "ours"), "org": ("you", "ours"), "other": ("you", "theirs"
 TOUCH = {"project_admin": {"own", "org", "other"}, "org_admin": {"own", "org"}, "lead": {"own"}, "member": set()}
 
 
+@pytest.mark.row("S15")
 @pytest.mark.parametrize("call", ["Abort", "Delete", "Results", "Download"])
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("job", JOBS)
@@ -53,6 +54,7 @@ def test_only_project_admins_and_leads_submit() -> None:
     assert [role for role in ROLES if allowed(who(role=role), "Submit")] == ["project_admin", "lead"]
 
 
+@pytest.mark.row("S15", "K6")
 @pytest.mark.parametrize("call", [*USER_CALLS, *SITE_CALLS, "Nope", ""])
 @pytest.mark.parametrize("kind", ["site", "server"])
 def test_sites_and_servers_make_only_the_calls_of_sites(call: str, kind: str) -> None:
@@ -60,6 +62,7 @@ def test_sites_and_servers_make_only_the_calls_of_sites(call: str, kind: str) ->
     assert allowed(who(kind, role="project_admin"), call) == (kind == "site" and call in SITE_CALLS)
 
 
+@pytest.mark.row("S15", "K6")
 @pytest.mark.parametrize("call", [*SITE_CALLS, "Nope", "", "__init__"])
 @pytest.mark.parametrize("role", [*ROLES, "", "root"])
 def test_users_make_no_calls_of_sites_and_none_that_are_not_in_the_table(call: str, role: str) -> None:
@@ -71,9 +74,10 @@ def test_a_role_that_does_not_exist_may_nothing(role: str) -> None:
     assert not any(allowed(who(role=role), call) for call in USER_CALLS)
 
 
+@pytest.mark.row("S15")
 def test_every_call_that_is_served_is_in_the_table_and_no_other() -> None:
     served: Any = SimpleNamespace(plugins=None, kit=None)
-    users = UserService(served)
+    users = UserService(served, served)
     check_complete(SiteService.CALLS, users.calls)
     assert frozenset(users.handlers()) == users.calls
     for sites, calls in ((SiteService.CALLS | {"X"}, users.calls), (SiteService.CALLS, users.calls - {"List"})):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flpoc.filtering import FilterSpec
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.server.scheduler import Decision, decide
 from flpoc.wire.messages import PROTOCOL, Hello
@@ -35,8 +36,12 @@ TABLE: dict[str, tuple[JobSpec, dict[str, Hello], Decision]] = {
         spec(mandatory_sites=("b",)), sites(a=""), Decision(waiting="waiting for b (disconnected) (mandatory)"),
     ),
     "a plugin is missing for good": (
-        spec(sites=AB, filters=("f",)), sites(a="filters/f", b=""),
+        spec(sites=AB, filters=(FilterSpec("f"),)), sites(a="filters/f", b=""),
         Decision(never="filters/f is not installed, or not allowed, at b"),
+    ),
+    "a filter has another name": (
+        spec(filters=(FilterSpec("clp"),)), sites(a="filters/clip frameworks/clp2"),
+        Decision(never="filters/clp is not installed, or not allowed, at a; did you mean 'clip'?"),
     ),
     "a plugin is missing, others are enough": (
         spec(sites=AB, min_clients=1, plugins=("x/y",)), sites(a="", b="x/y"), Decision(("b",)),

@@ -117,6 +117,7 @@ def test_a_commit_that_fails_does_not_block_the_next_one(tmp_path: Path) -> None
     assert ids(tmp_path) == ["b"]
 
 
+@pytest.mark.row("P6")
 @pytest.mark.parametrize("damage", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_database_is_refused_and_left_as_it_is(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "server.sqlite").write_bytes(damage)
@@ -125,6 +126,7 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(tmp_path: Path, damage:
     assert (tmp_path / "server.sqlite").read_bytes() == damage
 
 
+@pytest.mark.row("P6")
 def test_damaged_pages_are_noticed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number in range(200):
@@ -138,6 +140,7 @@ def test_damaged_pages_are_noticed(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+@pytest.mark.row("P6")
 def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "server.sqlite") as db:
@@ -147,6 +150,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+@pytest.mark.row("P6")
 @pytest.mark.parametrize("how", ["gone", "empty"])
 def test_a_database_that_vanished_from_beside_its_jobs_is_not_begun_anew(tmp_path: Path, how: str) -> None:
     (tmp_path / "jobs" / "j").mkdir(parents=True)
@@ -170,6 +174,7 @@ def test_the_database_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "server.sqlite").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.row("P7")
 def test_a_second_owner_of_a_state_folder_is_told_who_the_first_is(tmp_path: Path) -> None:
     code = f"""
 import sys, pathlib

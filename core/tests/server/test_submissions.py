@@ -19,6 +19,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.row("D14")
 @pytest.mark.parametrize("case", [*DAMAGED, "gone", "no place for it"])
 def test_users_do_not_learn_where_the_server_keeps_its_files(tmp_path: Path, case: str) -> None:
     archive, into = tmp_path / "archives" / "0.zip", tmp_path / "jobs" / "j" / "job"

@@ -18,6 +18,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.row("D12")
 def test_all_results_and_logs_are_there(session, finished, tmp_path):
     got = session.download_job_result(finished, tmp_path / "deep" / "results")
     assert {"FL_global_model.safetensors", "artifact_manifest.json", "ledger.json", "download.json"} <= set(
@@ -32,6 +33,7 @@ def test_a_job_that_failed_has_its_logs(session, failed, tmp_path):
     assert any("no such column" in path.read_text() for path in (got.path / "logs").iterdir())
 
 
+@pytest.mark.row("C8")
 def test_what_is_there_already_is_not_touched(session, finished, tmp_path):
     (tmp_path / finished).mkdir()
     (tmp_path / finished / "mine.txt").write_text("mine")
@@ -49,6 +51,7 @@ def test_force_replaces_an_earlier_download(session, finished, tmp_path):
     assert names(tmp_path) == [finished]
 
 
+@pytest.mark.row("C8")
 def test_force_keeps_what_no_download_made(session, finished, tmp_path):
     first = session.download_job_result(finished, tmp_path)
     (first.path / "notes.txt").write_text("mine")
@@ -57,6 +60,7 @@ def test_force_keeps_what_no_download_made(session, finished, tmp_path):
     assert not (second.path / "notes.txt").exists()
 
 
+@pytest.mark.row("C8")
 @pytest.mark.parametrize("force", [False, True])
 def test_a_link_in_the_place_of_the_target_is_refused(session, finished, tmp_path, force):
     (tmp_path / "elsewhere").mkdir()
@@ -66,6 +70,7 @@ def test_a_link_in_the_place_of_the_target_is_refused(session, finished, tmp_pat
     assert names(tmp_path / "elsewhere") == []
 
 
+@pytest.mark.row("C11")
 def test_an_interrupted_download_leaves_nothing(session, finished, tmp_path):
     def interrupt(done, total):
         assert 0 < done <= total
@@ -76,6 +81,7 @@ def test_an_interrupted_download_leaves_nothing(session, finished, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.row("C11")
 def test_an_interrupted_replacement_leaves_the_earlier_download(session, finished, tmp_path):
     def interrupt(done, total):
         raise KeyboardInterrupt
@@ -103,6 +109,7 @@ def test_a_log_that_grows_meanwhile_comes_as_far_as_it_was_announced(session, de
         log.write_bytes(before)
 
 
+@pytest.mark.row("C8")
 def test_a_place_that_cannot_be_written_is_named(session, finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FlpocError, match="file") as caught:

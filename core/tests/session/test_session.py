@@ -64,6 +64,7 @@ def test_a_watch_sees_every_round_and_ends_with_the_job(session, make_job):
     assert [len(meta["rounds"]) for meta in metas] == sorted(len(meta["rounds"]) for meta in metas)
 
 
+@pytest.mark.row("C9")
 def test_the_same_token_and_job_give_the_same_id(session, make_job):
     folder = make_job("again")
     first = session.submit(folder, submit_token="token-same")
@@ -72,6 +73,7 @@ def test_the_same_token_and_job_give_the_same_id(session, make_job):
     assert [row["job_id"] for row in session.list_jobs(submit_token="token-same")] == [first.job_id]
 
 
+@pytest.mark.row("C10")
 def test_the_same_token_with_another_job_is_a_conflict(session, make_job):
     first = session.submit_job(make_job("one"), submit_token="token-two")
     with pytest.raises(JobError) as caught:
@@ -95,6 +97,7 @@ def test_a_wrong_token_is_refused_before_anybody_is_asked(nobody, make_job):
         nobody.submit_job(make_job(), submit_token="a b")
 
 
+@pytest.mark.row("J3")
 def test_a_job_that_does_not_compile_is_refused_before_anybody_is_asked(nobody, make_job):
     folder = make_job("broken", step="if")
     with pytest.raises(Exception, match=r"train\.py: line") as caught:
@@ -102,6 +105,7 @@ def test_a_job_that_does_not_compile_is_refused_before_anybody_is_asked(nobody, 
     assert caught.value.code == "INVALID_CONFIG"
 
 
+@pytest.mark.row("C5")
 @pytest.mark.parametrize("job", ["../x", "", "a" * 10_000, "a\nb", "a\0b", "*", "a b"])
 def test_what_cannot_be_a_job_id_is_refused_before_anybody_is_asked(nobody, job):
     for ask in (nobody.get_job_meta, nobody.wait_for_job, nobody.abort_job, nobody.download_job_result):
@@ -126,6 +130,7 @@ def test_lists_are_filtered_limited_and_reversed(session, make_job):
         session.wait_for_job(job, 60)
 
 
+@pytest.mark.row("D9")
 def test_a_wait_ends_when_its_time_is_up(session, endless):
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="RUNNING") as caught:
@@ -134,6 +139,7 @@ def test_a_wait_ends_when_its_time_is_up(session, endless):
     assert caught.value.data["status"] == "RUNNING"
 
 
+@pytest.mark.row("C15")
 def test_an_abort_ends_a_running_job_and_wakes_who_waits(session, endless, deployment):
     found = []
     waiting = threading.Thread(target=lambda: found.append(session.wait_for_job(endless, 60)["status"]))
@@ -144,6 +150,7 @@ def test_an_abort_ends_a_running_job_and_wakes_who_waits(session, endless, deplo
     assert found == ["FINISHED:ABORTED"]
 
 
+@pytest.mark.row("C15", "D8")
 def test_a_job_that_has_ended_cannot_be_aborted(session, finished):
     with pytest.raises(JobError) as caught:
         session.abort_job(finished)

@@ -65,6 +65,7 @@ def listening():
         yield serve
 
 
+@pytest.mark.row("C13")
 def test_a_closed_port_is_said_at_once(dial):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -75,22 +76,26 @@ def test_a_closed_port_is_said_at_once(dial):
     assert took < 2
 
 
+@pytest.mark.row("C13")
 def test_a_name_that_does_not_resolve_is_said(dial):
     error, _ = dial("no.such.host.invalid", 8002)
     assert "'no.such.host.invalid' cannot be found" in error.message
 
 
+@pytest.mark.row("C13")
 def test_a_web_server_is_no_flpoc_server(dial, listening):
     error, _ = dial("127.0.0.1", listening(lambda one: one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
     assert "no flpoc server" in error.message
 
 
+@pytest.mark.row("C13")
 def test_a_server_that_says_nothing_is_given_up_in_time(dial, listening):
     error, took = dial("127.0.0.1", listening(lambda one: one.recv(1 << 20) and one.recv(1)), timeout=1)
     assert "says nothing" in error.message
     assert took < 2
 
 
+@pytest.mark.row("K3")
 def test_the_issuer_of_a_foreign_certificate_is_named(dial, listening, other_project):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     startup = other_project / "server" / "startup"

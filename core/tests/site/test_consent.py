@@ -48,11 +48,13 @@ def test_a_job_of_a_lead_is_run(prod: Path, kit: Kit) -> None:
     assert consent(kit, signed(prod), POLICY).submitter == USER
 
 
+@pytest.mark.row("J13", "S20")
 def test_a_user_whose_role_may_not_submit_is_refused_even_if_the_server_took_the_job(prod: Path, kit: Kit) -> None:
     with pytest.raises(AuthError, match="may not submit"):
         consent(kit, signed(prod, "org-admin@nvidia.com"), POLICY)
 
 
+@pytest.mark.row("J13")
 def test_somebody_elses_name_in_the_manifest_is_refused(prod: Path, kit: Kit) -> None:
     with pytest.raises(AuthError, match="but signed by"):
         consent(kit, signed(prod, "org-admin@nvidia.com", submitter=USER), POLICY)
@@ -62,6 +64,7 @@ def altered(job: SignedJob, **changes: Any) -> SignedJob:
     return attrs.evolve(job, manifest=canonical_json(json.loads(job.manifest) | changes))
 
 
+@pytest.mark.row("J13")
 def test_an_altered_manifest_is_refused(prod: Path, kit: Kit) -> None:
     for changes in ({"folder": "other"}, {"expires": "2099-01-01T00:00:00Z"}, {"role": "lead"}):
         with pytest.raises(FlpocError) as refused:
@@ -69,6 +72,7 @@ def test_an_altered_manifest_is_refused(prod: Path, kit: Kit) -> None:
         assert isinstance(refused.value, (IntegrityError, AuthError))
 
 
+@pytest.mark.row("J13")
 def test_a_signature_of_another_key_is_refused(prod: Path, kit: Kit) -> None:
     job = signed(prod)
     other = (prod / "org-admin@nvidia.com" / "startup" / "client.key").read_bytes()
@@ -76,6 +80,7 @@ def test_a_signature_of_another_key_is_refused(prod: Path, kit: Kit) -> None:
         consent(kit, attrs.evolve(job, signature=sign(other, job.manifest)), POLICY)
 
 
+@pytest.mark.row("J13")
 def test_an_expired_job_and_one_of_another_project_are_refused(prod: Path, kit: Kit) -> None:
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=31)
     for how in ({"now": old}, {"project": "another_project"}):
@@ -83,11 +88,13 @@ def test_an_expired_job_and_one_of_another_project_are_refused(prod: Path, kit: 
             consent(kit, signed(prod, **how), POLICY)
 
 
+@pytest.mark.row("S20")
 def test_a_site_that_runs_no_code_of_users_refuses_every_job(prod: Path, kit: Kit) -> None:
     with pytest.raises(AuthError, match="runs no code of users"):
         consent(kit, signed(prod), {"allow_custom_code": False})
 
 
+@pytest.mark.row("S20")
 def test_only_programs_of_the_policy_are_started(prod: Path, kit: Kit) -> None:
     assert consent(kit, signed(prod, command=("/opt/py", "-u")), POLICY | {"python": "/opt/py"})
     for command in (("/bin/sh", "-c"), ("python3.99",), ("/opt/py2",)):

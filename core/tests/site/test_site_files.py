@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from flpoc.site.files import Outbox, SiteFiles
+from flpoc.filtering import FilterSpec
+from flpoc.site.files import Outbox
 from flpoc.site.log_shipper import PIECE_BYTES, LogShipper
 from flpoc.wire.messages import Announce
 
@@ -15,7 +16,7 @@ def update(round_number: int) -> Announce:
 
 
 def filled(tmp_path: Path) -> Outbox:
-    box = Outbox(SiteFiles(tmp_path))
+    box = Outbox(tmp_path / "outbox")
     for number in range(3):
         box.note(update(number))
         box.path(update(number)).write_bytes(b"abc")
@@ -25,12 +26,12 @@ def filled(tmp_path: Path) -> Outbox:
 
 def test_a_later_agent_finds_the_updates_of_a_former_one(tmp_path: Path) -> None:
     filled(tmp_path)
-    assert Outbox(SiteFiles(tmp_path)).all() == [update(0), update(1), update(2)]
+    assert Outbox(tmp_path / "outbox").all() == [update(0), update(1), update(2)]
 
 
 def test_committed_updates_are_forgotten_with_their_files(tmp_path: Path) -> None:
     filled(tmp_path).drop_committed(1)
-    assert Outbox(SiteFiles(tmp_path)).all() == [update(2)]
+    assert Outbox(tmp_path / "outbox").all() == [update(2)]
     assert len(list((tmp_path / "outbox").iterdir())) == 2
 
 
@@ -38,8 +39,15 @@ def test_what_was_only_begun_is_forgotten(tmp_path: Path) -> None:
     box = filled(tmp_path)
     box.path(update(0)).unlink()
     box.path(update(1)).with_suffix(".json").write_bytes(b"")
-    assert Outbox(SiteFiles(tmp_path)).all() == [update(2)]
+    assert Outbox(tmp_path / "outbox").all() == [update(2)]
     assert len(list((tmp_path / "outbox").iterdir())) == 2
+
+
+def test_what_was_answered_under_another_policy_is_not_sent_any_more(tmp_path: Path) -> None:
+    filled(tmp_path)
+    box = Outbox(tmp_path / "outbox", (FilterSpec("clip"),))
+    assert (box.all(), box.outdated) == ([], {0, 1, 2})
+    assert list((tmp_path / "outbox").iterdir()) == []
 
 
 class Server:

@@ -39,6 +39,8 @@ SPECIAL: dict[str, Any] = {
     "params_type": "DIFF",
     "sites": ("site-1", "b"),
     "weight": 3.5,
+    "key": "loss/train",
+    "metrics": {"loss": 0.25, "räd": -1.0},
     "meta": {"a": [1, None, True, {"b": 0.5}], "ü": "x"},
 }
 
@@ -129,12 +131,14 @@ REFUSED: dict[str, bytes] = {
 }
 
 
+@pytest.mark.row("W6", "W7", "S2")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_exactly_a_message_is_refused(case: str) -> None:
     with pytest.raises(IntegrityError):
         FROM_SITE.decode(REFUSED[case])
 
 
+@pytest.mark.row("W2", "S3")
 def test_a_message_that_is_too_large_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(IntegrityError, match="at most"):
         FROM_SITE.decode(b"\xc1" * (MAX_MESSAGE_BYTES + 1))
@@ -163,6 +167,7 @@ SPOILED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.row("W19")
 @pytest.mark.parametrize("case", SPOILED)
 def test_an_update_that_would_spoil_files_or_means_is_refused_at_the_border(case: str) -> None:
     assert isinstance(FROM_SITE.decode(_raw("announce", UPDATE)), Announce)
@@ -192,6 +197,7 @@ def _mutants(rng: random.Random, data: bytes) -> Iterator[bytes]:
     yield bytes(spoiled)
 
 
+@pytest.mark.row("W13")
 def test_ten_thousand_damaged_messages_are_refused_or_still_mean_what_they_say() -> None:
     rng = random.Random(20261)
     refused = 0
@@ -207,6 +213,7 @@ def test_ten_thousand_damaged_messages_are_refused_or_still_mean_what_they_say()
     assert refused > 5_000
 
 
+@pytest.mark.row("S2")
 def test_nothing_is_imported_because_a_message_names_it(tmp_path: Path) -> None:
     canary = tmp_path / "was_imported"
     (tmp_path / "canary.py").write_text(f"open({str(canary)!r}, 'w').close()")

@@ -53,6 +53,7 @@ def test_a_length_that_is_too_large_is_refused_before_anything_is_set_aside() ->
     assert "at most" in str(error)
 
 
+@pytest.mark.row("W2")
 def test_the_owner_too_refuses_a_length_that_is_too_large(tmp_path: Path) -> None:
     async def main() -> None:
         said: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -237,6 +238,7 @@ def ending(tmp_path: Path, answer: bytes) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
+@pytest.mark.row("W13")
 def test_an_attempt_that_has_been_replaced_ends_itself(tmp_path: Path) -> None:
     from flpoc.wire.messages import Refused
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_a_part_damaged_on_disk_is_noticed_because_it_is_hashed_again(tmp_path: 
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.row("W10")
 def test_one_byte_too_many_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="more than the announced"):
         asyncio.run(receive(tmp_path, DATA + b"x"))
@@ -111,6 +113,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.row("P5")
 def test_a_full_disk_keeps_what_came_and_the_transfer_goes_on_from_there(tmp_path: Path) -> None:
     words = [sys.executable, "-c", FULL, str(tmp_path / "x.part")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
@@ -211,6 +214,14 @@ def test_a_small_file_with_another_checksum_is_not_written(tmp_path: Path) -> No
     assert not (tmp_path / "in").exists()
     write_whole(tmp_path / "in" / "x", b"abc", xxhash.xxh3_128_hexdigest(b"abc"))
     assert os.listdir(tmp_path / "in") == ["x"]
+
+
+def test_a_small_file_that_comes_twice_at_once_is_there(tmp_path: Path) -> None:
+    checksum = xxhash.xxh3_128_hexdigest(b"abc")
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(write_whole, tmp_path / "x", b"abc", checksum) for _ in range(64)]:
+            done.result()
+    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_a_small_file_on_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def keepers_below(folder: Path) -> list[int]:
 # -- keepers
 
 
+@pytest.mark.row("P9")
 def test_when_its_keeper_is_killed_the_process_ends_and_nobody_knows_how(launcher, start, life) -> None:
     handle = start("say('here'); time.sleep(600)", str(life.path))
     life.hear(PATIENCE)
@@ -64,6 +65,7 @@ def test_when_its_keeper_is_killed_the_process_ends_and_nobody_knows_how(launche
     assert life.ended(PATIENCE)
 
 
+@pytest.mark.row("P9")
 def test_stop_ends_the_children_that_a_killed_keeper_left(launcher, start, life) -> None:
     handle = start("os.fork(); say('here'); time.sleep(600)", str(life.path))
     assert (life.hear(PATIENCE), life.hear(PATIENCE)) == ("here", "here")
@@ -82,6 +84,7 @@ def test_the_next_launch_of_a_name_ends_what_a_killed_keeper_left(launcher, star
     assert life.ended(0)
 
 
+@pytest.mark.row("P9", "J5")
 def test_children_do_not_outlive_the_process_that_made_them(launcher, start, life) -> None:
     handle = start("if not os.fork(): os.setsid(); say('here'); time.sleep(600)", str(life.path))
     assert launcher.wait(handle, PATIENCE).code == 0
@@ -123,6 +126,7 @@ def test_nothing_runs_after_the_end(launcher, start, tmp_path) -> None:
     assert keepers_below(tmp_path) == []
 
 
+@pytest.mark.row("P8")
 def test_a_paused_keeper_does_not_stop_a_stop(launcher, start, life) -> None:
     handle = start("say('here'); time.sleep(600)", str(life.path))
     life.hear(PATIENCE)
@@ -167,6 +171,7 @@ def test_signals_and_descriptors_of_the_caller_are_not_inherited(launcher, start
     assert launcher.logs(handle).strip() == "0 0 ['0', '1', '2', '3']"  # 3 is the listing itself
 
 
+@pytest.mark.row("S22")
 def test_the_environment_is_on_no_command_line(start) -> None:
     handle = start(SLEEP, env={"SECRET": "hunter2-of-the-test"})
     for pid in (handle.pid, keeper_of(handle).pid):
@@ -215,6 +220,7 @@ def test_a_program_is_searched_in_the_path_of_the_request(launcher, ask, start, 
         launcher.launch(ask("", argv=("greet",)))
 
 
+@pytest.mark.row("P12")
 def test_a_log_that_cannot_be_written_is_a_launch_error(launcher, ask, tmp_path) -> None:
     (tmp_path / "log").mkdir()
     with pytest.raises(LaunchError, match="log"):
@@ -236,6 +242,7 @@ def test_the_most_memory_it_held_is_recorded(launcher, start) -> None:
     assert 64 << 20 <= status.peak_rss < 200 << 20
 
 
+@pytest.mark.row("J5")
 def test_a_memory_limit_holds(launcher, start) -> None:
     handle = start("bytearray(400 << 20)", needs=Needs(memory_gib=0.25))
     assert launcher.wait(handle, PATIENCE).code == 1

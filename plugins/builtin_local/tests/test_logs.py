@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from flpoc_builtin_local import keeper
 
 PATIENCE = 20.0
@@ -15,6 +17,7 @@ def test_the_log_goes_on_where_it_was(launcher, start, tmp_path) -> None:
     assert (tmp_path / "log").read_text() == "before\nafter\n"
 
 
+@pytest.mark.row("J5")
 def test_rotation_loses_nothing_and_splits_no_line(launcher, start, tmp_path) -> None:
     launcher.wait(start("for n in range(150): print('line', n)", log_limit=1000), PATIENCE)
     old, new = (tmp_path / "log.1").read_text(), (tmp_path / "log").read_text()
@@ -36,6 +39,7 @@ def test_logs_reach_across_the_rotation(launcher, start) -> None:
     assert launcher.logs(handle, tail=140).splitlines() == [f"line {n}" for n in range(10, 150)]
 
 
+@pytest.mark.row("P5", "P12")
 def test_a_full_disk_does_not_hold_the_process_up(launcher, start) -> None:
     handle = start("print('x' * 1000000)", log="/dev/full")
     assert launcher.wait(handle, PATIENCE).code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +42,6 @@ class Connection:
         """
         from flpoc.session import Session, check_study
 
-        # gRPC would write its own lines about a handshake that failed; what is wrong is said once, in words
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         check_study(self.study)
         return Session.open(self.kit_folder(), study=self.study, timeout=self.call.connect_timeout)
 

@@ -23,12 +23,14 @@ class GlobalOptions:
         connect_timeout: Seconds.
         schema: Print the command's schema instead of running it.
         words: The line without these options.
+        problem: What is wrong with these options; told in the format that they name.
     """
 
     format: str | None
     connect_timeout: float
     schema: bool
     words: tuple[str, ...]
+    problem: click.UsageError | None = None
 
 
 def options_for_help() -> list[click.Option]:
@@ -42,13 +44,10 @@ def options_for_help() -> list[click.Option]:
 
 
 def take_globals(line: Sequence[str]) -> GlobalOptions:
-    """Take the global options out of a command line, up to ``--``.
-
-    Raises:
-        click.UsageError: An option has no value, is given twice, or has a wrong value.
-    """
+    """Take the global options out of a command line, up to ``--``."""
     rest: list[str] = []
     given: dict[str, str] = {}
+    problems: list[click.UsageError] = []
     schema = version = False
     words = iter(line)
     for word in words:
@@ -64,20 +63,28 @@ def take_globals(line: Sequence[str]) -> GlobalOptions:
         elif name not in ("--format", "--connect-timeout"):
             rest.append(word)
         else:
-            value = tail if equals else next(words, "")
-            _keep(given, name, value)
-    seconds = Number(float, low=0, above=True, high=86400)
-    timeout = seconds.read(given.get("--connect-timeout", "5.0"), "--connect-timeout")
-    return GlobalOptions(given.get("--format"), float(timeout), schema, ("version",) if version else tuple(rest))
+            _keep(given, name, tail if equals else next(words, ""), problems)
+    timeout = _seconds(given.get("--connect-timeout", "5.0"), problems)
+    asked = ("version",) if version else tuple(rest)
+    return GlobalOptions(given.get("--format"), timeout, schema, asked, next(iter(problems), None))
 
 
 def _has_command(words: Sequence[str]) -> bool:
     return any(not word.startswith("-") for word in words)
 
 
-def _keep(given: dict[str, str], name: str, value: str) -> None:
+def _keep(given: dict[str, str], name: str, value: str, problems: list[click.UsageError]) -> None:
     if not value or value.startswith("--"):
-        raise click.UsageError(f"Option {name!r} requires a value.")
-    if name in given:
-        raise click.UsageError(f"Option {name!r} is given twice.")
-    given[name] = value
+        problems.append(click.UsageError(f"Option {name!r} requires a value."))
+    elif name in given:
+        problems.append(click.UsageError(f"Option {name!r} is given twice."))
+    else:
+        given[name] = value
+
+
+def _seconds(text: str, problems: list[click.UsageError]) -> float:
+    try:
+        return float(Number(float, low=0, above=True, high=86400).read(text, "--connect-timeout"))
+    except click.UsageError as error:
+        problems.append(error)
+        return 0.0

@@ -75,6 +75,7 @@ def artifacts(folder: Path) -> dict[str, Any]:
             "metrics_summary": "metrics_summary.json",
             "round_metrics": "round_metrics.jsonl",
             "ledger": "ledger.json",
+            "site_metrics": "site_metrics.jsonl",
         }
         for stem in _MODELS:
             names.setdefault("global_model", next((one.name for one in sorted(folder.glob(f"{stem}.*"))), ""))

@@ -86,6 +86,11 @@ def meta_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None]]
     if found.get("rounds_total"):
         yield "Status", "Rounds", f"{found['rounds_committed']} of {found['rounds_total']}"
     yield "Status", "Metrics", metrics_text(found.get("metrics")) or None
+    for one in found.get("tracking") or ():
+        left = f"{one['to_write']} numbers to write" if one["to_write"] else "up to date"
+        yield "Status", "Tracking", ", ".join(filter(None, (f"{one['tracker']}: {left}", one["trouble"])))
+    if dropped := found.get("metrics_dropped"):
+        yield "Status", "Metrics dropped", str(dropped)
     yield "Execution", "Min clients", _shown(found["min_clients"])
     yield "Execution", "Mandatory clients", ", ".join(found.get("mandatory_clients") or ()) or None
     yield "Execution", "BYOC", "yes" if found["byoc"] else "no"

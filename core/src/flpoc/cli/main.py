@@ -8,6 +8,7 @@ from collections.abc import Sequence
 #: What core offers: name, where the click command is, one line for ``flpoc --help``.
 #: Modules named here are imported when their command is called, not before.
 COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("audit", "flpoc.cli.audit:audit", "Check and show the audit logs of servers and sites."),
     ("config", "flpoc.cli.config:config", "Show and change this user's settings and startup kits."),
     ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
     ("plugins", "flpoc.cli.plugins:plugins", "List installed plugins and what each offers."),

@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Stands between the words of one option while click has them; no argument of a process can contain it.
 _BETWEEN: Final = "\0"
 _REQUIRED: Final = object()
+#: Taken out of the line before a command sees it, but they can be misspelt.
+_OF_EVERY_COMMAND: Final = ("--format", "--connect-timeout", "--schema", "--version")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
 
@@ -100,6 +102,14 @@ class _Words(ParamType):
         return tuple(self.each(word, param, ctx) for word in words)
 
 
+class NoSuchOption(click.UsageError):
+    """A command has no such option; *possibilities* are like what was written."""
+
+    def __init__(self, word: str, possibilities: Sequence[str], ctx: click.Context | None) -> None:
+        super().__init__(f"No such option {word.partition('=')[0]!r}.", ctx)
+        self.possibilities = possibilities
+
+
 class Option(click.Option):
     """An option that can take several words, or whose value can be left out.
 
@@ -161,7 +171,7 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
     value that is left out becomes the option's own.
 
     Raises:
-        click.UsageError: An option is unknown, lacks its value, or is given twice.
+        click.UsageError: An option is unknown, lacks its value, has an empty one, or is given twice.
     """
     known = _spellings(options)
     out: list[str] = []
@@ -174,7 +184,7 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
         spelling, attached = _split(word, known)
         if spelling is None:
             if _is_option(word):
-                raise click.NoSuchOption(word, possibilities=_like(word, known), ctx=ctx)
+                raise NoSuchOption(word, _like(word, known), ctx)
             out.append(word)
             continue
         found = known[spelling]
@@ -185,6 +195,8 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
         if id(found) in seen and not found.multiple:
             raise click.BadOptionUsage(name, f"Option {name!r} is given twice.", ctx)
         seen.add(id(found))
+        if attached == "" or (attached is None and words[:1] == [""]):
+            raise click.BadOptionUsage(name, f"Option {name!r} is given an empty value.", ctx)
         value = _value(found, attached, words, known)
         if value is None:
             raise click.BadOptionUsage(name, f"Option {name!r} requires a value.", ctx)
@@ -193,9 +205,13 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
 
 
 def _like(word: str, known: Iterable[str]) -> list[str]:
+    """Options that may have been meant: what *word* abbreviates, else what is spelt like it."""
     from difflib import get_close_matches
 
-    return get_close_matches(canonical(word.partition("=")[0]), list(known), cutoff=0.6)
+    asked = canonical(word.partition("=")[0])
+    names = sorted({canonical(name) for name in (*known, *_OF_EVERY_COMMAND)})
+    longer = [name for name in names if len(asked) > 3 and name.startswith(asked)]
+    return longer or get_close_matches(asked, names, cutoff=0.6)
 
 
 def _spellings(options: Iterable[click.Parameter]) -> dict[str, click.Option]:

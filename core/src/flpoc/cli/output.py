@@ -38,8 +38,15 @@ def send(stream: TextIO, text: str, *, end: str = "\n") -> None:
         stream.flush()
 
 
-def never_fail_on_letters() -> None:
-    """Let streams that cannot spell a letter write its code instead."""
+def prepare_streams() -> None:
+    """Open streams that are closed, and let those that cannot spell a letter write its code instead."""
+    # until 0, 1 and 2 are taken, the next file that is opened would become standard output
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for place, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(place, "w" if place else "r", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         change: Any = getattr(stream, "reconfigure", None)
         if change is not None:

@@ -12,10 +12,16 @@ from flpoc.cli.call import Call
 from flpoc.cli.command import Group
 from flpoc.errors import PluginError, did_you_mean
 from flpoc.formatting import Report, Table
-from flpoc.plugins import OFFERS, Offer, PluginRecord, Plugins, PluginState
+from flpoc.plugins import OFFERS, Offer, PluginRecord, Plugins, PluginState, singular
+
+#: Sub-commands that are imported when they are called: name, where, one line of help.
+_TABLE = (
+    ("check", "flpoc.cli.plugins_check:check_plugins", "Check all plugins, or one."),
+    ("new", "flpoc.cli.plugins_new:new_plugin", "Make the package of a new plugin, with its tests."),
+)
 
 
-@click.group(cls=Group, help="List installed plugins and what each offers.")
+@click.group(cls=Group, table=_TABLE, help="List and check installed plugins, and make new ones.")
 def plugins() -> None:
     pass
 
@@ -35,7 +41,15 @@ def list_plugins(call: Call) -> Report:
         tuple((row["name"], row["version"] or "-", row["state"], ", ".join(row["offers"]) or "-") for row in rows),
     )
     warnings = [f"Plugin {row['name']} is {row['state']}: {row['reason']}" for row in rows if row["reason"]]
-    return Report(data=rows, text=(table,), warnings=warnings)
+    return Report(data=rows, text=(table,), warnings=[*warnings, *_clashes(offers)])
+
+
+def _clashes(offers: list[Offer]) -> Iterator[str]:
+    """What cannot be asked for, because several plugins offer it under one name."""
+    for kind, name in dict.fromkeys((one.kind, one.name) for one in offers):
+        owners = [one.plugin.name for one in offers if (one.kind, one.name) == (kind, name)]
+        if len(owners) > 1:
+            yield f"The {singular(kind)} {name} is offered by {' and '.join(owners)}: it cannot be used."
 
 
 @plugins.command(
@@ -78,7 +92,7 @@ def _shown_with(records: list[PluginRecord], named: list[Offer], offers: list[Of
 
 
 def _row(record: PluginRecord, offers: list[Offer]) -> dict[str, Any]:
-    mine = [f"{_singular(one.kind)} {one.name}" for one in offers if one.plugin.name == record.name]
+    mine = [f"{singular(one.kind)} {one.name}" for one in offers if one.plugin.name == record.name]
     return {
         "name": record.name,
         "version": record.version,
@@ -90,16 +104,13 @@ def _row(record: PluginRecord, offers: list[Offer]) -> dict[str, Any]:
     }
 
 
-def _singular(kind: str) -> str:
-    return "authority" if kind == "authorities" else kind[:-1]
-
-
 def _component(offer: Offer) -> dict[str, Any]:
     return {
         "name": offer.name,
-        "kind": _singular(offer.kind),
+        "kind": singular(offer.kind),
         "plugin": offer.plugin.name,
         "summary": offer.component.summary,
+        "on_this_machine": offer.component.on_this_machine() if offer.component.on_this_machine else "",
         "settings": [_setting(field) for field in attrs.fields(offer.component.settings)],
     }
 
@@ -135,6 +146,8 @@ def _text(data: dict[str, Any]) -> Iterator[str | Table]:
         if number or record is not None:
             yield ""
         yield f"{one['kind']} {one['name']}, of plugin {one['plugin']}: {one['summary']}"
+        if one["on_this_machine"]:
+            yield one["on_this_machine"]
         if one["settings"]:
             yield Table(("setting", "type", "default"), tuple(_cells(setting) for setting in one["settings"]))
         else:

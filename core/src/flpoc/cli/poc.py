@@ -180,9 +180,7 @@ def clean(call: Call, force: bool, debug: bool) -> Report:
 
 
 @poc.command("config", examples=("flpoc poc config",), mutating=True, idempotent=True)
-@option(
-    "-pw", "--pw", "--poc-workspace-dir", "workspace", bare=None, metavar="DIR", help="Where the POC is to live."
-)
+@option("-pw", "--pw", "--poc-workspace-dir", "workspace", bare=None, metavar="DIR", help="Where the POC is to live.")
 @click.pass_obj
 def config(call: Call, workspace: str | None) -> Report:
     """Show where the POC lives, or set it."""

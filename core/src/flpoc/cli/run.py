@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,8 +10,8 @@ from typing import Any, Final
 import click
 
 from flpoc.cli.call import Call
-from flpoc.cli.output import be_quiet_at_exit, never_fail_on_letters, reader_is_gone, send
-from flpoc.errors import ConnectionFailed, DeadlineError, FlpocError, InternalError, UsageError
+from flpoc.cli.output import be_quiet_at_exit, prepare_streams, reader_is_gone, send
+from flpoc.errors import ConnectionFailed, DeadlineError, FlpocError, InternalError, ResourceError, UsageError
 
 #: What a shell reports for a program that was interrupted, or whose reader went away.
 INTERRUPTED: Final = 130
@@ -22,18 +23,25 @@ _HINTS: Final = {
     "AUTH_FAILED": "check which startup kit is used, and what its user may do",
     "TIMEOUT": "give a larger --timeout",
     "STARTUP_KIT_MISSING": "prepare a POC with `flpoc poc prepare`, or set FLPOC_STARTUP_KIT_DIR",
+    "JOB_AMBIGUOUS": "give more of the id; `flpoc job list` shows them",
     "JOB_NOT_FOUND": "list jobs with `flpoc job list`",
     "JOB_NOT_DONE": "wait for it with `flpoc job wait`, or abort it first",
     "JOB_NOT_RUNNING": "see its state with `flpoc job meta`",
     "SYSTEM_NOT_READY": "wait until sites have connected, then try again",
     "OUTPUT_DIR_NOT_WRITABLE": "choose another folder, or change its permissions",
+    "INVALID_KIT": "copy the whole kit again, or have it provisioned anew",
+    "INVALID_CONFIG": "correct it there, then try again",
+    "INTEGRITY_FAILED": "look at what is named: it is not what it should be, and was not used",
+    "FILE_FAILED": "look at what stands at this path, and at its permissions",
     "PLUGIN_BROKEN": "see `flpoc plugins list`",
 }
 
 
 def run(line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
     """Run a command line of flpoc and return its exit status."""
-    never_fail_on_letters()
+    prepare_streams()
+    # gRPC would write its own lines about a handshake that failed; what is wrong is said once, in words
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     call = Call()
     try:
         return _carry_out(call, line, commands)
@@ -62,6 +70,8 @@ def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, st
     call.connect_timeout = chosen.connect_timeout
     if chosen.format is not None:
         call.choose_format(chosen.format)
+    if chosen.problem is not None:
+        raise chosen.problem
     if chosen.schema:
         _print_schema(root, chosen.words)
         return 0
@@ -157,6 +167,10 @@ def _translated(call: Call, error: Exception) -> FlpocError:
         known = DeadlineError(str(error) or "it took longer than allowed")
     elif isinstance(error, ConnectionError):
         known = ConnectionFailed(str(error) or type(error).__name__)
+    elif isinstance(error, OSError) and error.strerror:
+        known = _of_system(error)
+    elif isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib, before Python 3.13
+        known = FlpocError(str(error), code="FILE_FAILED")
     else:
         known = InternalError(f"{type(error).__name__}: {error}")
     if known.hint:
@@ -165,6 +179,16 @@ def _translated(call: Call, error: Exception) -> FlpocError:
     if not hint and known.code == "INTERNAL_ERROR":
         hint = "this is a defect of flpoc or of a plugin; give --debug, where the command has it, for the details"
     return FlpocError(known.message, hint=hint, code=known.code, data=known.data)
+
+
+def _of_system(error: OSError) -> FlpocError:
+    """What the system refuses is no defect: a full disk, or a path that cannot be used."""
+    import errno
+
+    where = f"{str(error.filename)[:300]}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(f"{where}{error.strerror}", code="DISK_FULL", hint="make room, then try again")
+    return FlpocError(f"{where}{error.strerror}", code="FILE_FAILED")
 
 
 def _asked(call: Call, error: Exception) -> str:

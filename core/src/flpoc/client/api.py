@@ -63,7 +63,8 @@ def send(model: FLModel) -> None:
     """Send the answer to the task received last; returns when it is safe at the site.
 
     For a training task ``params`` must have the names, shapes and dtypes of
-    the model received. ``metrics`` are numbers about the *received* model.
+    the model received: arrays by name, or what a plugin of the project can
+    make arrays of, such as a model of a framework. ``metrics`` are numbers about the *received* model.
     ``meta["NUM_STEPS_CURRENT_ROUND"]`` is the weight; 1 if it is not given.
 
     Raises:

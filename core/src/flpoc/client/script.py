@@ -13,11 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flpoc.errors import UsageError
+from flpoc.client.foreign import Adapters
+from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
+from flpoc.wire.checks import MOST_META_BYTES, MOST_METRICS, as_metric_name
 from flpoc.wire.job_messages import TO_TRAINER, Failed, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
 from flpoc.wire.messages import MetricRow
 from flpoc.wire.owner import Owner
+
+#: Seconds after which an update is written again that a full disk has refused.
+ROOM_AGAIN = 2.0
 
 
 class Script:
@@ -38,6 +43,7 @@ class Script:
         self._received = self._sent = -1
         self._over = False
         self._evaluates = False
+        self._adapters: Adapters | None = None
         self.owner = Owner(TO_TRAINER, self._hello, self._take)
         self.owner.start()
         with self._news:
@@ -131,7 +137,14 @@ class Script:
         name = f"update.{given.round}.safetensors"
         path = self._folder / name
         path.unlink(missing_ok=True)
-        written = write_tensors(path, self._params(model, given))
+        params = self._params(model, given)
+        while True:
+            try:
+                written = write_tensors(path, params)
+                break
+            except ResourceError as error:
+                if self._nobody_waits_after(ROOM_AGAIN, error.message):
+                    return
         submit = Submit(
             given.round, given.kind, name, written.size, written.checksum, _weight(model), _params_type(model),
             finite_metrics(model.metrics or {}), _meta(model), self._evaluates,
@@ -141,11 +154,17 @@ class Script:
             self._news.wait_for(lambda: self._sent >= given.round or self._over or self._offered is not None)
         self.owner.settle(f"submit.{given.round}")
 
+    def _nobody_waits_after(self, seconds: float, why: str) -> bool:
+        """Wait for room on the disk, which nobody announces; true if the round was closed meanwhile."""
+        print(f"flpoc: {why}; tried again in {seconds:g} s", file=sys.stderr)
+        with self._news:
+            return self._news.wait_for(lambda: self._over or self._offered is not None, seconds)
+
     def _params(self, model: FLModel, given: Give) -> Mapping[str, Any]:
-        if model.params:
-            if not isinstance(model.params, Mapping):
-                raise UsageError(f"params must be a dict of arrays, not {type(model.params).__name__}")
-            return model.params
+        if model.params is not None and not (isinstance(model.params, Mapping) and not model.params):
+            if self._adapters is None:
+                self._adapters = Adapters(self.start.plugins)
+            return self._adapters.arrays(model.params)
         if given.kind == "train":
             raise UsageError(f"round {given.round + 1}: flare.send() of a training result without params")
         if not model.metrics:
@@ -205,22 +224,23 @@ def _meta(model: FLModel) -> dict[str, Any]:
         text = json.dumps(meta, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise UsageError(f"meta must be plain JSON data: {error}") from None
-    if len(text) > 1 << 20:
-        raise UsageError("meta is larger than 1 MiB", hint="send arrays in params")
+    if len(text) > MOST_META_BYTES:
+        raise UsageError(f"meta is larger than {MOST_META_BYTES >> 10} KiB", hint="send arrays in params")
     return dict(json.loads(text))
 
 
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Metrics as plain finite numbers; others are left out, which is said once on standard error."""
     found: dict[str, float] = {}
+    if len(metrics) > MOST_METRICS:
+        raise UsageError(f"{len(metrics)} metrics at once; at most {MOST_METRICS}", hint="flare.log() takes any number")
     for key, value in metrics.items():
         try:
             number = float(value)
         except (TypeError, ValueError):
             raise UsageError(f"metric {key!r} is {type(value).__name__}, not a number") from None
         if math.isfinite(number):
-            found[str(key)[:200]] = number
+            found[as_metric_name(str(key))] = number
         else:
             print(f"flpoc: metric {key!r} is {number}; it is left out", file=sys.stderr)
     return found
-

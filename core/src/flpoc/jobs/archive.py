@@ -125,11 +125,13 @@ def _check_path(path: str, limits: Limits) -> None:
         raise IntegrityError(f"{shown} is not UTF-8", hint="rename it") from None
     parts = path.split("/")
     if size > limits.path or any(len(part.encode()) > limits.name for part in parts):
-        raise ResourceError(f"{shown} is too long: a path may have {limits.path} bytes, a name {limits.name}")
+        most = f"a path may have {limits.path} bytes, a name {limits.name}"
+        raise ResourceError(f"{shown} is too long: {most}", hint="shorten its names")
     if len(parts) > limits.depth:
-        raise ResourceError(f"{shown} is {len(parts)} levels deep; {limits.depth} are allowed")
+        most = f"{limits.depth} are allowed"
+        raise ResourceError(f"{shown} is {len(parts)} levels deep; {most}", hint="use fewer folders in each other")
     if any(part in ("", ".", "..") for part in parts) or _DRIVE.match(path):
-        raise IntegrityError(f"{shown} is not a path below the folder")
+        raise IntegrityError(f"{shown} is not a path below the folder", hint="name a file in it")
     if _BAD_CHARACTERS.search(path):
         raise IntegrityError(f"{shown} has control characters or a backslash", hint="rename it")
     if any(part[-1] in ". " or _RESERVED.match(part) for part in parts):

@@ -8,13 +8,16 @@ owner or ``flpoc poc stop``, reads these files.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import os
 import secrets
 import signal
+import site
 import sys
 import threading
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from pathlib import Path
 import attrs
 
 from flpoc.errors import ConfigError
-from flpoc.launching import Handle, Launcher, LaunchRequest, Needs, State, Status
+from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
 from flpoc.settings import parse_json, structure
 
 log = logging.getLogger("flpoc.jobs")
@@ -63,9 +66,18 @@ class Attempt:
 
 
 class Attempts:
-    """The attempts of one owner: a server, or a site agent."""
+    """The attempts of one owner: a server, or a site agent.
 
-    def __init__(self, state: Path, launcher: Launcher, launcher_name: str) -> None:
+    Args:
+        state: Its state folder.
+        launcher: Starts the processes.
+        launcher_name: The name of that launcher.
+        hidden: What no job process may see besides the state folder: the owner's kit.
+    """
+
+    def __init__(self, state: Path, launcher: Launcher, launcher_name: str, *, hidden: tuple[Path, ...] = ()) -> None:
+        self._hidden = tuple(str(path.absolute()) for path in (state, *hidden))
+        self._shortcuts = state / "t"
         self._handles = state / "handles"
         self._handles.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._launcher = launcher
@@ -98,6 +110,16 @@ class Attempts:
         self.record(attempt)
         return attempt
 
+    def _shortcut(self, temporary: Path) -> Path:
+        """A short name for a folder of temporary files: sockets are made in it, whose names may have 107 bytes."""
+        self._shortcuts.mkdir(mode=0o700, exist_ok=True)
+        for number in itertools.count():
+            path = self._shortcuts / str(number)
+            with contextlib.suppress(FileExistsError):
+                path.symlink_to(temporary)
+                return path
+        raise AssertionError("numbers do not end")
+
     def record(self, attempt: Attempt) -> None:
         path = self._handles / f"{attempt.name}.json"
         part = path.with_suffix(".part")
@@ -106,6 +128,9 @@ class Attempts:
 
     def forget(self, attempt: Attempt) -> None:
         (self._handles / f"{attempt.name}.json").unlink(missing_ok=True)
+        for shortcut in self._shortcuts.glob("*"):
+            if shortcut.readlink().parent == Path(attempt.folder):
+                shortcut.unlink()
 
     async def adopt(self, left: list[Attempt]) -> Attempt | None:
         """Of what a former owner left of one job, keep the newest that still runs; end and forget the others."""
@@ -123,16 +148,32 @@ class Attempts:
         *,
         log: Path,
         socket: Path,
+        reads: tuple[Path, ...],
         env: dict[str, str],
         needs: Needs,
         project: str,
+        datasets: tuple[Mount, ...] = (),
     ) -> Attempt:
         """Start the process of a recorded attempt (blocking).
+
+        Args:
+            attempt: What :meth:`begin` gave.
+            argv: Program and arguments.
+            log: File that receives its output.
+            socket: Where its owner listens.
+            reads: Folders of its owner that it may read; made here, as what is not there cannot be granted.
+            env: What is particular to it in its environment.
+            needs: Processors, memory, graphics processors.
+            project: The project's name.
+            datasets: What else it may use.
 
         Raises:
             LaunchError: It could not be started.
         """
         folder = Path(attempt.folder)
+        temporary = self._shortcut(folder / "tmp")
+        for path in reads:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = {"FLPOC_SOCKET": str(socket), "FLPOC_TOKEN_FILE": str(folder / TOKEN_FILE)}
         request = LaunchRequest(
             name=attempt.name,
@@ -140,8 +181,15 @@ class Attempts:
             workdir=str(folder),
             state=str(folder.parent.parent / "launches" / str(attempt.number)),
             log=str(log),
-            env={**environment(folder, needs), **env, **owner},
+            env={**environment(folder, needs), "TMPDIR": str(temporary), **env, **owner},
             needs=needs,
+            mounts=(
+                Mount(str(folder), str(folder), writable=True),
+                Mount(str(temporary), str(temporary), writable=True),
+                *(Mount(str(path), str(path)) for path in (socket.parent, *reads)),
+                *datasets,
+            ),
+            hidden=self._hidden,
             network="agent",
             labels={"project": project, "site": attempt.site, "job": attempt.job},
         )
@@ -196,7 +244,8 @@ def signal_name(code: int | None) -> str:
 def environment(folder: Path, needs: Needs) -> dict[str, str]:
     """The environment of a job process, before what is particular to it.
 
-    Numeric libraries are held to the processors that were asked for: their
+    Its home is its own folder: what libraries keep there they find empty and
+    may fill. Numeric libraries are held to the processors that were asked for: their
     results depend on the number of threads.
     """
     threads = str(max(1, int(needs.cpus)))
@@ -211,9 +260,17 @@ def environment(folder: Path, needs: Needs) -> dict[str, str]:
         **{f"{library}_NUM_THREADS": threads for library in libraries},
         "VECLIB_MAXIMUM_THREADS": threads,
         **_gpus(needs),
+        **_user_packages(),
         # keeps a model's pages from being held back by the allocator once freed
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def _user_packages() -> dict[str, str]:
+    """Where ``pip install --user`` has put packages: with another home they would not be found."""
+    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
+        return {"PYTHONUSERBASE": site.getuserbase()}
+    return {}
 
 
 def _gpus(needs: Needs) -> dict[str, str]:

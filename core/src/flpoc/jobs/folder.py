@@ -13,10 +13,12 @@ from typing import Any
 import attrs
 
 from flpoc.errors import ConfigError, FlpocError, JobError, UsageError, did_you_mean
+from flpoc.filtering import FilterSpec
 from flpoc.jobs.archive import check_paths
 from flpoc.jobs.contents import CODE, collect_and_pack, collect_files
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec, ScriptSpec
-from flpoc.settings import read_file, structure
+from flpoc.settings import plain, read_file, structure, structure_named
+from flpoc.tracking import TrackerSpec
 
 __all__ = ["CODE", "JOB_FILES", "check_code", "collect_and_pack", "collect_files", "find_job_folder", "read_job"]
 
@@ -79,7 +81,8 @@ def read_job(folder: Path) -> JobSpec:
     Besides the attributes of :class:`JobSpec` a job file may say ``script``,
     ``args``, ``command``, ``env`` and ``needs`` at its top level, for all
     sites; entries of ``scripts`` then only say what is different. ``workflow``
-    and ``aggregator`` are a name, or a name with settings.
+    and ``aggregator`` are a name, or a name with settings, and so is each of
+    ``filters`` and ``tracking``.
 
     Raises:
         ConfigError: The job file is wrong (names file and key), or scripts
@@ -110,6 +113,10 @@ def _spec(data: dict[str, Any]) -> JobSpec:
     default = {key: data.pop(key) for key in _SHORT if key in data}
     for key in ("workflow", "aggregator"):
         _split_settings(data, key)
+    if "tracking" in data:
+        data["tracking"] = [plain(one) for one in structure_named(data["tracking"], TrackerSpec, "tracking")]
+    if "filters" in data:
+        data["filters"] = [plain(one) for one in structure_named(data["filters"], FilterSpec, "filters")]
     data["scripts"] = {site: attrs.asdict(script) for site, script in _scripts(data, default).items()}
     try:
         return structure(data, JobSpec)

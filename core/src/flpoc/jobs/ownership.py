@@ -13,10 +13,14 @@ def lock_state(folder: Path, who: str) -> int:
     """Make sure that nobody else uses this state folder; the lock lasts as long as the process.
 
     Raises:
-        ServiceError: Another process uses it.
+        ServiceError: Another process uses it, or it cannot be written.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        hint = "give a folder on a local disk that this user can write: --state"
+        raise ServiceError(f"the state folder {folder} cannot be used: {error.strerror or error}", hint=hint) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

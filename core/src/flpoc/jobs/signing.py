@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: How long after it was signed a job may be started.
 LIFETIME = datetime.timedelta(days=30)
 
-MAX_MANIFEST_BYTES = 8 << 20
+MAX_MANIFEST_BYTES = 3 << 20  # with the model of a small job, it must fit into one message
 MAX_SIGNATURE_BYTES = 256
 MAX_CERTIFICATE_BYTES = 64 << 10
 #: How far the clocks of a submitter and of a server or site may differ.

@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 
 from flpoc.errors import ConfigError
+from flpoc.filtering import FilterSpec
+from flpoc.tracking import TrackerSpec
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
@@ -63,6 +65,21 @@ def _fits_64_bits(value: Any) -> bool:
 def _sendable(_: Any, attribute: Any, value: Any) -> None:
     if not _fits_64_bits(value):
         raise ValueError(f"{attribute.name}: a whole number must fit into 64 bits")
+
+
+def _sendable_settings(_: Any, attribute: Any, value: tuple[Any, ...]) -> None:
+    _sendable(_, attribute, [one.settings for one in value])
+
+
+def _each_once(_: Any, attribute: Any, value: tuple[TrackerSpec, ...]) -> None:
+    if len({one.name for one in value}) != len(value):
+        raise ValueError(f"{attribute.name}: one is named twice")
+
+
+def _nothing_yet(_: Any, attribute: Any, value: str) -> None:
+    """Refused by whoever reads the job: what cannot be kept must not be promised."""
+    if value:
+        raise ValueError(f"{attribute.name}: {value[:80]!r} cannot be had: updates are not encrypted by this version")
 
 
 @attrs.frozen
@@ -126,9 +143,9 @@ class JobSpec:
         keep_rounds: Keep the model of every round.
         partial: Allow updates with a subset of the model's tensors.
         plugins: ``kind/name`` of components that every site must have.
-        filters: Names of filters that every site applies.
-        tracking: Names of trackers.
-        encryption: Name of a cipher, or empty.
+        filters: What every site does with its updates, in this order, before they leave; the site's own come last.
+        tracking: Where its metrics are shown, by trackers that are installed at the server.
+        encryption: Name of a cipher; only empty is taken as long as there is none.
     """
 
     name: str = attrs.field(validator=_matching(JOB_NAME, "a job name (letters, digits, . _ -)"))
@@ -149,9 +166,9 @@ class JobSpec:
     keep_rounds: bool = False
     partial: bool = False
     plugins: tuple[str, ...] = ()
-    filters: tuple[str, ...] = ()
-    tracking: tuple[str, ...] = ()
-    encryption: str = ""
+    filters: tuple[FilterSpec, ...] = attrs.field(default=(), validator=_sendable_settings)
+    tracking: tuple[TrackerSpec, ...] = attrs.field(default=(), validator=[_sendable_settings, _each_once])
+    encryption: str = attrs.field(default="", validator=_nothing_yet)
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.rounds <= 1_000_000:

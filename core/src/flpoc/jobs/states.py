@@ -12,6 +12,7 @@ from flpoc.errors import EXIT_STATUS, JobError
 #: Lines that a cause takes on a screen, at most.
 MAX_LINES = 10
 _MAX_WIDTH = 300
+_MOST_TEXT = 4000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -85,7 +86,7 @@ class Cause:
         round: In which round, counted from 0; None outside a round.
         exception: Class of the exception, or empty.
         message: What it said.
-        file: File of the job's code where it was raised, or empty.
+        file: File of the job's code, or of a filter, where it was raised; or empty.
         line: Line in that file, or 0.
         exit_code: Of the process, if it ended by itself and its code is known.
         signal: Name of the signal that ended the process (``SIGKILL``), or empty.
@@ -110,7 +111,15 @@ class Cause:
     @property
     def by_own_code(self) -> bool:
         """Whether the job's own code failed, or its process ended when it should not."""
-        return bool(self.file or self.signal or self.exit_code)
+        return self.phase != "filtering" and bool(self.file or self.signal or self.exit_code)
+
+    def cut(self) -> Cause:
+        """The same, without what nobody reads: what a script says may be of any length."""
+        return attrs.evolve(
+            self,
+            **{key: getattr(self, key)[:_MOST_TEXT] for key in ("phase", "exception", "message", "file", "hint")},
+            log_tail=tuple(line[:_MAX_WIDTH] for line in self.log_tail[-40:]),
+        )
 
     def lines(self) -> list[str]:
         """At most ten lines for people, the most important first and the hint last."""

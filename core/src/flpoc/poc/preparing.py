@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import attrs
 from flpoc.errors import ConfigError, FlpocError, PluginError, UsageError
 from flpoc.formatting import Report
 from flpoc.poc import workspace as places
+from flpoc.poc.checks import check_project
 from flpoc.poc.services import Services, some
 from flpoc.poc.workspace import Marker, Workspace, foreign_entries, is_workspace, locked, make_workspace_folder
 from flpoc.provisioning import Project
@@ -62,10 +64,12 @@ def prepare(
 
     Raises:
         UsageError: The folder cannot be used, or is in use.
-        ConfigError: The project is wrong.
+        ConfigError: The project is wrong, or a check of a plugin refuses it.
         PluginError: A plugin that is wanted is not installed.
     """
     project, warnings = _project(folder, wanted, plugins)
+    found = check_project(project, plugins)
+    warnings = [*warnings, *found.warnings]
     if not is_workspace(folder):
         _refuse_strangers(folder)  # before anything is touched, be it only the folder's mode
     is_new = not os.path.exists(folder)  # noqa: PTH110 - unlike pathlib's, false where we may not look
@@ -82,7 +86,8 @@ def prepare(
             registered, more = _register(workspace, configuration)
             preflight = port_preflight(project.port)
             done = {"startup_kit": registered, "port_preflight": preflight, "stopped": stopped, "replaced": replaced}
-            data = {**_description(workspace), **done}
+            checks = [attrs.asdict(one) for one in found.checks]
+            data = {**_description(workspace), **done, "checks": checks}
             if preflight["conflicts"]:
                 more = [*more, preflight["message"]]
             return Report(data=data, text=_text(data), warnings=[*warnings, *more])
@@ -102,7 +107,7 @@ def _make(
     """Build everything aside, then put it in place; names what was replaced."""
     after = Marker((places.PROJECT_FILE, places.DATA, places.STATE, project.name), launcher_settings)
     with _building(folder) as new:
-        _build(new, project, plugins)
+        _build(new, project, plugins, folder / places.DATA)
         return _publish(folder, new, before, after)
 
 
@@ -250,13 +255,25 @@ def _building(folder: Path) -> Iterator[Path]:
         places.remove_set_aside(folder)
 
 
-def _build(new: Path, project: Project, plugins: Plugins) -> None:
+def _build(new: Path, project: Project, plugins: Plugins, granted: Path) -> None:
     from flpoc.provision.building import provision
     from flpoc.provision.project_file import write_project
 
-    provision(project, new, plugins=plugins)
+    prod = provision(project, new, plugins=plugins)
+    for site in project.sites:
+        _grant(prod / site.name, granted)
     write_project(project, new / places.PROJECT_FILE)
     (new / places.STATE).mkdir(mode=0o700)
+
+
+def _grant(kit: Path, folder: Path) -> None:
+    """Let jobs at a site use a folder, as its owner would."""
+    from flpoc.provision.kit_settings import LOCAL, POLICY
+
+    path = kit / LOCAL / POLICY
+    policy = json.loads(path.read_bytes())
+    policy["datasets"] = {"poc": {"source": str(folder), "mode": "rw"}}
+    path.write_text(json.dumps(policy, indent=2) + "\n", encoding="utf-8")
 
 
 def _publish(folder: Path, new: Path, before: Marker | None, after: Marker) -> list[str]:

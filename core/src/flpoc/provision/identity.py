@@ -102,13 +102,25 @@ def verify_certificate(certificate: bytes, root: bytes, at: datetime.datetime | 
     identity = identity_of(certificate)
     now = at or datetime.datetime.now(datetime.UTC)
     issuer = _issuer(read_certificate(certificate), read_roots(root), identity)
-    whose = f"the certificate of {identity.name!r}"
-    _check_times(identity.not_before, identity.not_after, now, whose)
+    check_validity(identity, now)
     authority = f"the CA of project {identity.project!r}"
     _check_times(issuer.not_valid_before_utc, issuer.not_valid_after_utc, now, authority)
     if name_of(issuer.subject) != identity.project:
-        raise KitError(f"{whose} is for project {identity.project!r}, its CA is that of {name_of(issuer.subject)!r}")
+        raise KitError(
+            f"the certificate of {identity.name!r} is for project {identity.project!r}, "
+            f"its CA is that of {name_of(issuer.subject)!r}"
+        )
     return identity
+
+
+def check_validity(identity: Identity, at: datetime.datetime | None = None) -> None:
+    """Check that the certificate of an identity is valid now, or *at* a time.
+
+    Raises:
+        KitError: It has expired, or is not valid yet.
+    """
+    now = at or datetime.datetime.now(datetime.UTC)
+    _check_times(identity.not_before, identity.not_after, now, f"the certificate of {identity.name!r}")
 
 
 def sign(private_key_pem: bytes, content: bytes) -> bytes:

@@ -173,11 +173,14 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
     return {
         "format": FORMAT,
         "launcher": launcher,
+        "launcher_settings": {},
         "allow_custom_code": True,
         "datasets": {},
+        "filters": [],
         "python": "",
         "max_jobs": 4,
         "share_logs": True,
+        "share_metrics": True,
     }
 
 
@@ -195,13 +198,20 @@ def find_kit(path: Path) -> tuple[Path, Kind]:
         kinds = [kind for kind, name in SETTINGS_FILE.items() if (folder / STARTUP / name).exists()]
         there = given.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise KitError(f"{path}: {error}", code="STARTUP_KIT_MISSING") from None
+        said = getattr(error, "strerror", None) or error
+        raise KitError(
+            f"{str(path)[:300]}: {said}", code="STARTUP_KIT_MISSING", hint="give the folder of a startup kit"
+        ) from None
     if len(kinds) == 1:
         return folder, kinds[0]
     if not there:
         raise KitError(f"{path}: no such folder", code="STARTUP_KIT_MISSING", hint="give the folder of a startup kit")
     if not given.is_dir():
-        raise KitError(f"{path} is a file, not the folder of a startup kit", code="STARTUP_KIT_MISSING")
+        raise KitError(
+            f"{path} is a file, not the folder of a startup kit",
+            code="STARTUP_KIT_MISSING",
+            hint="give the folder that has startup/ in it",
+        )
     if kinds:
         both = " and ".join(SETTINGS_FILE[kind] for kind in kinds)
         raise KitError(f"{folder / STARTUP} holds {both}: the files of two kits are mixed")

@@ -39,7 +39,9 @@ from flpoc.provisioning import Kind
 if TYPE_CHECKING:
     from flpoc.provision.identity import Identity
 
-__all__ = ["Kit", "KitSettings", "add_kits", "find_kit", "latest_prod", "load_kit", "provision", "read_user_kit"]
+__all__ = [
+    "Kit", "KitSettings", "add_kits", "check_pair", "find_kit", "latest_prod", "load_kit", "provision", "read_user_kit",
+]  # fmt: skip
 
 
 @attrs.frozen
@@ -188,13 +190,20 @@ def _read_startup(folder: Path, kind: Kind) -> dict[str, bytes]:
 
 def _kit(folder: Path, kind: Kind, files: dict[str, bytes]) -> Kit:
     startup = folder / STARTUP
+    key = f"{STEM[kind]}.key"
+    certificates = {name: files[name] for name in (ROOT, f"{STEM[kind]}.crt")}
+    pems = {**certificates, key: read_secret(startup / key)}
+    for name, pem in pems.items():
+        if b"-----BEGIN " not in pem:  # gRPC would end the process for an empty one
+            what = "is not in PEM form" if pem.strip() else "is empty"
+            raise KitError(f"{startup / name} {what}", hint="copy the whole kit again, or provision it anew")
     return Kit(
         folder=folder,
         kind=kind,
         settings=parse_settings(files[SETTINGS_FILE[kind]], startup / SETTINGS_FILE[kind]),
-        root_pem=files[ROOT],
-        certificate_pem=files[f"{STEM[kind]}.crt"],
-        key_pem=read_secret(startup / f"{STEM[kind]}.key"),
+        root_pem=pems[ROOT],
+        certificate_pem=pems[f"{STEM[kind]}.crt"],
+        key_pem=pems[key],
     )
 
 
@@ -248,6 +257,27 @@ def _check_owner(kit: Kit, identity: Identity) -> None:
     for what, mine, other in zip(("kind", "project", "name", "org", "role"), ours, theirs, strict=True):
         if mine != other:
             raise KitError(f"{kit.folder}: the settings say {what} {mine!r}, the certificate says {other!r}")
+
+
+def check_pair(kit: Kit) -> None:
+    """Check that the certificates of a kit can be read, and that the key belongs to the owner's.
+
+    Raises:
+        KitError: They do not; names the file.
+    """
+    from flpoc.provision.identity import read_certificate, read_roots
+
+    startup = kit.folder / STARTUP
+    for name, pem, read in (
+        (ROOT, kit.root_pem, read_roots),
+        (f"{STEM[kit.kind]}.crt", kit.certificate_pem, read_certificate),
+    ):
+        try:
+            read(pem)
+        except KitError as error:
+            hint = error.hint or "copy the whole kit again, or provision it anew"
+            raise KitError(f"{startup / name}: {error.message}", hint=hint) from None
+    _check_key(kit)
 
 
 def _check_key(kit: Kit) -> None:

@@ -6,13 +6,17 @@ import os
 import traceback
 from pathlib import Path
 
+from flpoc.plugins import Plugins
 from flpoc.wire.job_messages import Failed
 
 _MESSAGE_LIMIT = 2000
 
 
-def blame(error: BaseException, *, round_number: int | None, phase: str) -> Failed:
-    """The first cause as this process sees it: the innermost line of the job's own code."""
+def blame(error: BaseException, *, round_number: int | None, phase: str, plugins: tuple[str, ...] = ()) -> Failed:
+    """The first cause as this process sees it: the innermost line of the job's own code.
+
+    *plugins* are asked what to do about it, if the error does not say so itself.
+    """
     code = os.environ.get("FLPOC_CODE", "")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code and frame.filename.startswith(code + os.sep)]
@@ -27,7 +31,7 @@ def blame(error: BaseException, *, round_number: int | None, phase: str) -> Fail
         line=frame.lineno or 0 if frame else 0,
         round=round_number,
         phase=phase,
-        hint=_sendable(_hint(error)),
+        hint=_sendable(_hint(error, plugins)),
     )
 
 
@@ -47,8 +51,13 @@ def _relative(file: str, code: str) -> str:
     return _sendable(str(Path(file).relative_to(code)) if code else file)
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, plugins: tuple[str, ...]) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"install {error.name!r} where the script runs"
     hint = getattr(error, "hint", "")
-    return hint if isinstance(hint, str) else ""
+    if isinstance(hint, str) and hint:
+        return hint
+    try:
+        return str(Plugins.of_kit(plugins).ask("error_hint", error=error) or "")
+    except Exception as another:  # noqa: BLE001 - the first cause counts, not what befalls its explanation
+        return f"(no hint: {type(another).__name__})"

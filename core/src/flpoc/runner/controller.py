@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flpoc.aggregating import Aggregator, Update
-from flpoc.errors import FlpocError, IntegrityError
+from flpoc.errors import FlpocError, IntegrityError, PluginError
 from flpoc.models.tensors import TensorFile, checksum_file, write_tensors
 from flpoc.plugins import Plugins
 from flpoc.runner.blame import blame
@@ -27,7 +27,7 @@ from flpoc.wire.job_messages import (
     SiteUpdate,
 )
 from flpoc.wire.owner import Owner
-from flpoc.workflows import Federation, RoundResult
+from flpoc.workflows import Federation, RoundResult, Workflow
 
 
 class Controller(Federation):
@@ -119,7 +119,7 @@ class Controller(Federation):
             self._news.wait_for(lambda: self._over)
 
     def failed(self, error: BaseException) -> None:
-        self._owner.send(blame(error, round_number=self._round, phase="aggregating"))
+        self._owner.send(blame(error, round_number=self._round, phase="aggregating", plugins=self.plugins))
 
     def close(self) -> None:
         self._owner.close()
@@ -141,13 +141,22 @@ def _check_alike(updates: tuple[Update, ...]) -> None:
             raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
 
 
+def _made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
+    """Make a component; one that is something else is refused here, with its plugin, instead of where it is used."""
+    made = plugins.create(kind, name, settings)
+    if not isinstance(made, wanted):
+        plugin = plugins.find(kind, name).plugin.name
+        raise PluginError(f"{plugin}: {name!r} gives {type(made).__name__}, no {wanted.__name__}", code="PLUGIN_BROKEN")
+    return made
+
+
 def main() -> int:
     controller = Controller()
     try:
         plugins = Plugins.of_kit(controller.plugins)
         job = controller.job
-        controller.aggregator = plugins.create("aggregators", job.aggregator, job.aggregator_settings)
-        workflow = plugins.create("workflows", job.workflow, job.workflow_settings)
+        controller.aggregator = _made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
+        workflow = _made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
         workflow.run(controller)
     except _JobOver:
         return 0

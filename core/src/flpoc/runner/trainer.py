@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from flpoc.client import api
+from flpoc.client.script import Script
 from flpoc.runner.blame import blame
 
 
@@ -42,20 +43,24 @@ def _report(error: BaseException) -> int:
     while own is not None and "runpy" in own.tb_frame.f_code.co_filename:
         own = own.tb_next
     traceback.print_exception(type(error), error, own or error.__traceback__)
-    current = api.current()
-    task = current.task if current is not None else None
-    phase = "evaluating" if task is not None and task.kind == "evaluate" else "training"
-    failure = blame(error, round_number=task.round if task is not None else None, phase=phase)
+    current = _connected()
     if current is None:
-        try:
-            api.init()
-            current = api.current()
-        except BaseException as second:  # noqa: BLE001 - the agent still has the exit code and the log
-            print(f"flpoc: {second}", file=sys.stderr)
-    if current is not None:
-        current.failed(failure)
-        current.close()
+        return 1
+    task = current.task
+    phase = "evaluating" if task is not None and task.kind == "evaluate" else "training"
+    number = task.round if task is not None else None
+    current.failed(blame(error, round_number=number, phase=phase, plugins=current.start.plugins))
+    current.close()
     return 1
+
+
+def _connected() -> Script | None:
+    """The script's connection, made now if it failed before; None if there can be none."""
+    try:
+        api.init()
+    except BaseException as error:  # noqa: BLE001 - the agent still has the exit code and the log
+        print(f"flpoc: {error}", file=sys.stderr)
+    return api.current()
 
 
 if __name__ == "__main__":

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 
 import grpc
 
+from flpoc.audit.log import AuditLog
 from flpoc.errors import ServiceError
 from flpoc.jobs.ownership import lock_state
 from flpoc.plugins import Plugins
-from flpoc.provision.kits import Kit, load_kit
+from flpoc.provision.kits import load_kit
 from flpoc.server.authorization import check_complete
+from flpoc.server.peers import Door
 from flpoc.server.service import Server
 from flpoc.server.site_service import SiteService
 from flpoc.server.user_service import UserService
-from flpoc.serving import run
-from flpoc.wire.options import SERVER_OPTIONS, SITE_SERVICE, USER_SERVICE
+from flpoc.serving import connections_allowed, run
+from flpoc.wire.options import SITE_SERVICE, USER_SERVICE, server_options
 
 log = logging.getLogger("flpoc.server")
+
+#: Seconds in which a port that is still taken, by a server that is just ending, must become free.
+PORT_WITHIN = 5.0
 
 
 async def serve(kit_folder: Path, state: Path) -> None:
@@ -33,8 +40,9 @@ async def serve(kit_folder: Path, state: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     plugins = Plugins.of_kit(kit.settings.plugins)
+    audit = AuditLog(state.absolute())
     server = Server(kit, plugins, state.absolute())
-    endpoint = _endpoint(server, kit)
+    endpoint = await _endpoint(server, Door(kit.settings.project, audit), ended)
     await server.restore()
     await endpoint.start()
     settings = kit.settings
@@ -42,13 +50,14 @@ async def serve(kit_folder: Path, state: Path) -> None:
     await ended.wait()
     log.info("stopping")
     await asyncio.gather(endpoint.stop(0.2), server.stop())
+    await asyncio.to_thread(audit.close)
     del lock
 
 
-def _endpoint(server: Server, kit: Kit) -> grpc.aio.Server:
-    sites, users = SiteService(server), UserService(server)
+async def _endpoint(server: Server, door: Door, ended: asyncio.Event) -> grpc.aio.Server:
+    kit, sites, users = server.kit, SiteService(server, door), UserService(server, door)
     check_complete(sites.CALLS, users.calls)
-    endpoint = grpc.aio.server(options=SERVER_OPTIONS)
+    endpoint = grpc.aio.server(options=server_options(connections_allowed()))
     endpoint.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler(SITE_SERVICE, sites.handlers()),
@@ -58,13 +67,25 @@ def _endpoint(server: Server, kit: Kit) -> grpc.aio.Server:
     credentials = grpc.ssl_server_credentials(
         [(kit.key_pem, kit.certificate_pem)], root_certificates=kit.root_pem, require_client_auth=True
     )
+    port = kit.settings.server_port
+    until = time.monotonic() + PORT_WITHIN
+    while not _bound(endpoint, port, credentials):
+        if time.monotonic() > until or ended.is_set():
+            hint = f"another program uses it: `ss -ltnp sport = :{port}`"
+            raise ServiceError(f"port {port} cannot be bound", hint=hint)
+        with contextlib.suppress(TimeoutError):  # nothing announces that a port is free
+            await asyncio.wait_for(ended.wait(), 0.25)
+    return endpoint
+
+
+def _bound(endpoint: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials) -> bool:
     for host in ("[::]", "0.0.0.0"):  # noqa: S104 - a server is there to be reached; mTLS decides who gets in
         try:
-            if endpoint.add_secure_port(f"{host}:{kit.settings.server_port}", credentials):
-                return endpoint
+            if endpoint.add_secure_port(f"{host}:{port}", credentials):
+                return True
         except RuntimeError as error:
-            log.warning("%s:%s: %s", host, kit.settings.server_port, error)
-    raise ServiceError(f"port {kit.settings.server_port} cannot be bound", hint="another program uses it")
+            log.warning("%s:%s: %s", host, port, error)
+    return False
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ Scope = Literal["any", "own", "org"]
 #: Remote procedures of sites.
 SITE_CALLS = frozenset({"Connect", "Fetch", "Push"})
 
+#: Calls that carry the traffic of rounds: only those that are refused are written down, as what a site
+#: takes part in was decided when the job was given to it.
+TRAFFIC = frozenset({"Fetch", "Push"})
+
+#: Calls that change nothing and hand out no model: they are answered even while the audit log cannot be
+#: written, so that people can see what is wrong.
+LOOKING = frozenset({"Status", "Ready", "List", "Meta", "Watch", "Logs"})
+
 #: Remote procedures of users: role to what it may touch. ``own``: jobs that the user submitted.
 #: ``org``: jobs of the user's organisation. A role that is not named may not call it.
 USER_CALLS: dict[str, dict[str, Scope]] = {

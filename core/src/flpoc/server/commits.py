@@ -31,6 +31,7 @@ class Commitment:
         failures: Sites that take no further part, and why.
         expected: Sites that the job wants in every round.
         partial: Whether the round has fewer, and the job does not allow that.
+        means: What trackers are to show of the round.
     """
 
     commit: Commit
@@ -39,6 +40,7 @@ class Commitment:
     failures: dict[str, str]
     expected: tuple[str, ...]
     partial: bool
+    means: dict[str, float]
 
 
 async def until_done(
@@ -72,6 +74,8 @@ async def write(
 
     async def act() -> None:
         await asyncio.to_thread(sync, what.model.path)
+        if what.means:  # before the commit: a round that is committed is not committed again
+            await records.means(what.commit.round, what.means)
         await records.commit(what.commit, what.trained, what.failures, what.expected, partial=what.partial)
 
     if not await until_done(act, stopping, trouble):

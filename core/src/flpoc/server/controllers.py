@@ -31,8 +31,14 @@ class ControllerHost:
     """Runs the controller of one job, again if it is killed."""
 
     def __init__(
-        self, run: Run, files: ServerFiles, attempts: Attempts, entries: tuple[FileEntry, ...], *, project: str,
-        plugins: tuple[str, ...]
+        self,
+        run: Run,
+        files: ServerFiles,
+        attempts: Attempts,
+        entries: tuple[FileEntry, ...],
+        *,
+        project: str,
+        plugins: tuple[str, ...],
     ) -> None:
         self.run = run
         self._files = files
@@ -44,6 +50,7 @@ class ControllerHost:
         self._link: Link | None = None
         self._socket: asyncio.AbstractServer | None = None
         self._launches: list[int] = []
+        self._cpu = 0.0
         self._stopping = False
         self.connected = asyncio.Event()
         self._log = run.files.log("server")
@@ -72,6 +79,7 @@ class ControllerHost:
             self.run.fail(Cause(site="server", phase="starting the controller", message=str(error)))
             return
         self._attempt = attempt  # its process may connect before the launcher returns
+        self._cpu = 0.0
         try:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
@@ -79,6 +87,7 @@ class ControllerHost:
                 (sys.executable, "-m", "flpoc.runner.controller"),
                 log=self._log,
                 socket=self._files.socket_folder(self.run.id) / SOCKET_NAME,
+                reads=self.run.files.read_by_controller,
                 env={"FLPOC_CODE": str(self.run.files.code / "code")},
                 needs=Needs(),
                 project=self._project,
@@ -140,6 +149,7 @@ class ControllerHost:
             link.close()
 
     async def _take(self, message: Any, folder: Path) -> None:
+        moved = True
         match message:
             case Assign():
                 self.run.assign(message)
@@ -162,7 +172,11 @@ class ControllerHost:
                     )
                 )
             case Beat():
-                pass
+                moved = message.cpu > self._cpu + 0.01
+
+        if moved:
+            self._cpu = message.cpu if isinstance(message, Beat) else self._cpu
+            self.run.controller_moved()
 
     async def end(self, *, grace: float) -> None:
         """Let the controller end, insist after *grace* seconds, close the socket."""
@@ -173,17 +187,20 @@ class ControllerHost:
             await asyncio.to_thread(self._settle, self._attempt, grace)
             self._attempts.forget(self._attempt)
         await self.close()
+        with contextlib.suppress(OSError):
+            self._files.socket_folder(self.run.id).rmdir()
 
     def _settle(self, attempt: Attempt, grace: float) -> None:
         if not self._attempts.wait(attempt, grace):
             self._attempts.stop(attempt, grace)
 
     async def close(self) -> None:
-        """Close the socket only; the controller goes on and reconnects to the next server."""
+        """Close the socket only; the controller goes on and reconnects to the next server.
+
+        The folder stays: a confined process was granted this one, not another of its name.
+        """
         if self._socket is not None:
             self._socket.close()
             self._socket = None
             with contextlib.suppress(OSError):
                 (self._files.socket_folder(self.run.id) / SOCKET_NAME).unlink()
-                self._files.socket_folder(self.run.id).rmdir()
-

@@ -39,6 +39,11 @@ class JobFiles:
         return self.folder / "run"
 
     @property
+    def read_by_controller(self) -> tuple[Path, ...]:
+        """Folders of code, committed models and received updates."""
+        return self.code, self.folder / "models", self.folder / "updates"
+
+    @property
     def results(self) -> Path:
         return self.folder / "results"
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from flpoc.models.checksums import sha256_file
 from flpoc.server.files import JobFiles
+from flpoc.server.metrics import MetricRecords
 from flpoc.server.runs import Run
 from flpoc.server.store import Store
 
 MODEL_NAME = "FL_global_model.safetensors"
 MANIFEST_NAME = "artifact_manifest.json"
+LOGGED_NAME = "site_metrics.jsonl"
 
 
 async def keep_results(store: Store, run: Run) -> str:
@@ -32,8 +34,12 @@ async def keep_results(store: Store, run: Run) -> str:
     )
     lines = [{"round": row["round"], "metrics": json.loads(row["metrics"])} for row in rounds]
     assert run.model is not None
+    run.files.results.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logged = await MetricRecords(store).write_file(*key, run.files.results / LOGGED_NAME)
+    more = {"site_metrics": LOGGED_NAME} if logged else {}
+    sites = [dict(row) for row in ledger]
     digest = await asyncio.to_thread(
-        _write, run.files.results, run.model.path, lines, [dict(row) for row in ledger], run.row.metrics
+        _write, run.files.results, run.model.path, lines, sites, metrics=run.row.metrics, more=more
     )
     if run.spec.keep_rounds:
         await asyncio.to_thread(_keep_rounds, run.files)
@@ -48,9 +54,14 @@ def _keep_rounds(files: JobFiles) -> None:
 
 
 def _write(
-    folder: Path, model: Path, rounds: list[dict[str, Any]], ledger: list[dict[str, Any]], metrics: dict[str, float]
+    folder: Path,
+    model: Path,
+    rounds: list[dict[str, Any]],
+    ledger: list[dict[str, Any]],
+    *,
+    metrics: dict[str, float],
+    more: dict[str, str],
 ) -> str:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / MODEL_NAME
     target.unlink(missing_ok=True)
     os.link(model, target)
@@ -65,6 +76,7 @@ def _write(
             "metrics_summary": "metrics_summary.json",
             "round_metrics": "round_metrics.jsonl",
             "ledger": "ledger.json",
+            **more,
         },
         "sha256": {"global_model": digest},
     }

@@ -14,8 +14,10 @@ from typing import Any
 import attrs
 
 from flpoc.models.checksums import checksum_file
+from flpoc.server.metrics import MetricRecords
 from flpoc.server.store import Store
 from flpoc.settings import plain
+from flpoc.tracking import EventKind, RunEvent
 from flpoc.wire.job_messages import Commit, SiteUpdate
 from flpoc.wire.messages import Announce
 
@@ -61,9 +63,7 @@ class UpdateRow:
         return path.is_file() and path.stat().st_size == self.size and checksum_file(path) == self.checksum
 
     def as_site_update(self, path: Path) -> SiteUpdate:
-        return SiteUpdate(
-            self.site, str(path), self.weight, self.params_type, self.metrics, self.meta, self.evaluates
-        )
+        return SiteUpdate(self.site, str(path), self.weight, self.params_type, self.metrics, self.meta, self.evaluates)
 
 
 _INSERT_UPDATE = "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -147,16 +147,29 @@ class RoundRecords:
 
         await self._store.write(act, durable=False)
 
-    async def note(self, round_number: int, site: str, status: str, reason: str) -> None:
+    async def note(self, round_number: int, site: str, status: str, reason: str, event: RunEvent | None = None) -> None:
         row = (*self._key, round_number, site, status, reason)
 
         def act(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, NULL, ?)", row)
+            if event is not None:
+                self._store.note(db, event)
 
         await self._store.write(act, durable=False)
 
-    async def site_failed(self, round_number: int, site: str, status: str, reason: str) -> None:
-        await self.note(round_number, site, status, reason)
+    async def site_failed(self, round_number: int, site: str, status: str, reason: str, *, told: bool) -> None:
+        """Note that a site takes no further part; it is an event, too, unless the job had ended before (*told*)."""
+        kinds: dict[str, EventKind] = {"failed": "site-failed", "lost": "site-lost", "rejected": "site-rejected"}
+        event = RunEvent(self._key[0], kinds[status], time.time(), site, round_number, {"reason": reason})
+        await self.note(round_number, site, status, reason, event if told else None)
+
+    async def means(self, round_number: int, means: dict[str, float]) -> None:
+        """Note what trackers are to show of a round."""
+        await MetricRecords(self._store).add_means(*self._key, round_number, means)
+
+    async def site_joined(self, site: str) -> None:
+        event = RunEvent(self._key[0], "site-joined", time.time(), site)
+        await self._store.write(lambda db: self._store.note(db, event), durable=False)
 
     async def commit(
         self,
@@ -172,6 +185,8 @@ class RoundRecords:
         row = (job, run, message.round, message.checksum, message.size, message.state)
         metrics = json.dumps(message.metrics)
         missing = {site: failures.get(site, "absent: not connected") for site in expected if site not in trained}
+        detail = {"metrics": message.metrics, "sites": sorted(trained)}
+        event = RunEvent(job, "round-committed", time.time(), round=message.round, detail=detail)
 
         def act(db: sqlite3.Connection) -> None:
             db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, metrics, time.time()))
@@ -184,6 +199,8 @@ class RoundRecords:
                 absent = (job, run, message.round, site, status, reason)
                 db.execute("INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, NULL, ?)", absent)
             db.execute("UPDATE jobs SET partial=max(partial, ?), metrics=? WHERE id=?", (int(partial), metrics, job))
+            if message.round >= 0:
+                self._store.note(db, event)
 
         await self._store.write(act)
 

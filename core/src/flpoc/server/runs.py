@@ -38,6 +38,9 @@ from flpoc.wire.job_messages import (
 from flpoc.wire.local import Link
 from flpoc.wire.messages import Announce, Answer, JobReport, JobWant, Task
 
+#: What deadlines know the controller by; no site has this name.
+_CONTROLLER = "server"
+
 
 class Run:
     """One job between its start and its end."""
@@ -141,6 +144,8 @@ class Run:
         self.alive(site)
         if report.phase == "joined" and site not in self.joined:
             self.joined.add(site)
+            if not self.over:
+                self.records.later(self.records.site_joined(site))
             self._begin_if_ready()
         elif report.phase == "failed" and site not in self.failures:
             cause = report.cause or Cause(site=site, phase="training", message="failed without saying why")
@@ -165,6 +170,7 @@ class Run:
             self._site_lost(site, "lost", cause)
         if not self.over:
             self.row = attrs.evolve(self.row, joined=tuple(s for s in self.sites if s in self.joined))
+            self._deadlines.open(self.sites)  # the first round begins now, even if the controller was faster
             self._changed(self)
             self._tell_all()
 
@@ -172,7 +178,7 @@ class Run:
         """A site takes no further part; the job goes on if enough are left."""
         self.failures[site] = f"{status}: {cause.message}"
         self._first_cause = self._first_cause or cause
-        self.records.later(self.records.site_failed(self.next_round, site, status, cause.message))
+        self.records.later(self.records.site_failed(self.next_round, site, status, cause.message, told=not self.over))
         left = [one for one in self.sites if one not in self.failures]
         if len(left) < self._quorum():
             self.fail(self._first_cause)
@@ -317,7 +323,12 @@ class Run:
         if self._commit is not None:
             await self._commit
         self._link = link
+        self.controller_moved()
         self._changed(self)
+
+    def controller_moved(self) -> None:
+        """There was progress in the controller."""
+        self._deadlines.moved(_CONTROLLER)
 
     def controller_gone(self, link: Link) -> None:
         if self._link is link:
@@ -337,12 +348,12 @@ class Run:
             self._tell_all()
         self._close_if_complete()
 
-    def _close_if_complete(self, *, deadline: bool = False) -> None:
+    def _close_if_complete(self) -> None:
         assign = self.round.assign
         if assign is None or self._link is None or self.over or not self.started or self._closing is not None:
             return
         late = self.round.owing(self.failures)
-        if late and not deadline:
+        if late and not self._deadlines.round_is_over:
             return
         if len(self.round.received) < min(self._quorum(), len(assign.sites)):
             who = late[0] if late else ""
@@ -360,6 +371,7 @@ class Run:
                 self._link.send(self.round.close(self.failures))
         finally:
             self._closing = None
+            self.controller_moved()  # from here on it is its turn
 
     async def commit(self, message: Commit, folder: Path) -> None:
         """The controller has made the model of a round.
@@ -386,7 +398,8 @@ class Run:
         assert self.model is not None
         expected = (self.spec.sites or self.sites) if message.round >= 0 else ()
         partial = any(site not in trained for site in expected) and self.spec.quorum is None
-        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial)
+        means = message.metrics if self.spec.tracking else {}
+        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial, means)
         try:
             kept = self.spec.keep_rounds
             written = await commits.write(
@@ -400,6 +413,7 @@ class Run:
             self.committed = message.round
         finally:
             self._commit = None
+            self.controller_moved()
         self._no_room = ""
         self._say_committed(message.round)
         self._changed(self)
@@ -414,6 +428,8 @@ class Run:
             await self._commit
         if message.metrics:
             self.row = attrs.evolve(self.row, metrics=message.metrics)
+            if self.spec.tracking:
+                self.records.later(self.records.means(self.next_round, message.metrics))
         self._end(JobState.COMPLETED_PARTIAL if self.row.partial else JobState.COMPLETED, None)
 
     # -- ends
@@ -450,9 +466,12 @@ class Run:
         if not self.started:
             if self._deadlines.join_is_over:
                 self._join_timeout()
+        elif self._controllers_turn and self._deadlines.stalled(_CONTROLLER):
+            message = f"the controller makes no progress for {self._deadlines.quiet(_CONTROLLER):.0f} s (stall)"
+            self.fail(Cause(site="server", phase="aggregating", round=self.next_round, message=message))
         elif self.round.assign is not None:
             if self._deadlines.round_is_over:
-                self._close_if_complete(deadline=True)
+                self._close_if_complete()
             for site in self.in_line:
                 self._deadlines.moved(site)
             for site in self.round.owing(self.failures):
@@ -462,6 +481,12 @@ class Run:
                     self._site_lost(site, "lost", cause)
         if not self.over:
             self._deadlines.arm()
+
+    @property
+    def _controllers_turn(self) -> bool:
+        """Whether the job waits for its controller, and for nobody else."""
+        busy = self._commit is not None or self._closing is not None or bool(self._no_room)
+        return self._link is not None and not busy and not self.round.owing(self.failures)
 
     def _join_timeout(self) -> None:
         self._begin_if_ready(late=True)

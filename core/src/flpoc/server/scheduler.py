@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from flpoc.errors import did_you_mean
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec
 from flpoc.wire.messages import Hello
 
@@ -52,7 +53,7 @@ def decide(spec: JobSpec, connected: Mapping[str, Hello], known: frozenset[str],
     if len(able) >= spec.least and not any(site in missing for site in spec.mandatory_sites):
         return Decision(sites=able)
     site = next((site for site in spec.mandatory_sites if site in missing), next(iter(missing)))
-    reason = f"{missing[site]} is not installed, or not allowed, at {site}"
+    reason = f"{missing[site]} is not installed, or not allowed, at {site}{_guess(missing[site], connected[site])}"
     if site not in spec.mandatory_sites and _may_still_come(spec, able, absent):
         return Decision(waiting=f"waiting for other sites: {reason}")
     return Decision(never=reason)
@@ -74,5 +75,13 @@ def _describe(site: str, known: frozenset[str]) -> str:
 
 
 def _lacks(spec: JobSpec, hello: Hello) -> str:
-    needed = (*spec.plugins, *(f"filters/{name}" for name in spec.filters))
+    needed = (*spec.plugins, *(f"filters/{one.name}" for one in spec.filters))
     return next((plugin for plugin in needed if plugin not in hello.plugins), "")
+
+
+def _guess(plugin: str, hello: Hello) -> str:
+    """What was probably meant, to be said after the reason; empty if nothing is alike."""
+    kind, _, name = plugin.partition("/")
+    there = [one.removeprefix(f"{kind}/") for one in hello.plugins if one.startswith(f"{kind}/")]
+    guess = did_you_mean(name, there, " ")
+    return f"; {guess}" if guess.strip() else ""

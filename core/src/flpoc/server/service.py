@@ -22,8 +22,10 @@ from flpoc.plugins import Plugins
 from flpoc.provision.kits import Kit
 from flpoc.server.commits import AGAIN_AFTER, until_done
 from flpoc.server.controllers import ControllerHost
+from flpoc.server.courier_host import CourierHost
 from flpoc.server.files import ServerFiles
 from flpoc.server.logs import LogKeeper
+from flpoc.server.metrics import MetricRecords
 from flpoc.server.results import keep_results
 from flpoc.server.rounds import RoundRecords
 from flpoc.server.runs import Run
@@ -32,6 +34,7 @@ from flpoc.server.sites import Sites
 from flpoc.server.store import JobRow, Store
 from flpoc.serving import Background
 from flpoc.settings import parse_json, plain, structure
+from flpoc.tracking import TrackedJob
 from flpoc.wire.messages import JobReport, JobWant
 
 log = logging.getLogger("flpoc.server")
@@ -75,6 +78,7 @@ class Server:
         self.plugins = plugins
         self.files = ServerFiles(state)
         self.store = Store(state)
+        self.metrics = MetricRecords(self.store)
         self.sites = Sites()
         self.bell = Bell()
         self.logs = LogKeeper(self.files)
@@ -83,11 +87,12 @@ class Server:
         self.runs: dict[str, Run] = {}
         self.known: set[str] = set()
         launcher = plugins.create("launchers", kit.settings.launcher)
-        self.attempts = Attempts(state, launcher, kit.settings.launcher)
+        self.attempts = Attempts(state, launcher, kit.settings.launcher, hidden=(kit.folder,))
         self._hosts: dict[str, ControllerHost] = {}
         self._wake = asyncio.Event()
         self._background = Background(log)
         self.later = self._background.later
+        self.courier = CourierHost(self.store, self.metrics, plugins, kit.settings.plugins, self.later)
         self._stopping = False
         self._stop = asyncio.Event()
 
@@ -107,16 +112,22 @@ class Server:
                 await asyncio.to_thread(self.attempts.stop, attempt, 1.0)
                 self.attempts.forget(attempt)
         await self._sweep()
+        await self.courier.restore(set(self.runs))
         self.sites.listen(self.reschedule)
         self.later(self._schedule_forever())
         self.reschedule()
 
     async def _sweep(self) -> None:
-        """Delete folders of jobs that have no row: their submission was cut off."""
-        known = {row.id for row in await self.store.jobs()}
+        """Delete folders and archives of jobs that have no row: their submission was cut off."""
+        rows = await self.store.jobs()
+        known = {row.id for row in rows}
         for folder in (self.files.state / "jobs").glob("*"):
             if folder.name not in known:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        archives = {self.files.archive(row.archive) for row in rows}
+        for path in (self.files.state / "archives").glob("*"):
+            if path not in archives:
+                path.unlink(missing_ok=True)
 
     async def _check_files(self, row: JobRow) -> None:
         """A committed model that is gone means that this is not the whole state folder: touch nothing."""
@@ -134,7 +145,8 @@ class Server:
         for run in self.runs.values():
             run.pause()
             await run.settle()
-        await asyncio.gather(*(host.end(grace=0.0) for host in self._hosts.values()), return_exceptions=True)
+        ends = [host.end(grace=0.0) for host in self._hosts.values()]
+        await asyncio.gather(self.courier.stop(), *ends, return_exceptions=True)
         await self._background.cancel()
         self.store.close()
 
@@ -178,7 +190,6 @@ class Server:
         )  # fmt: skip
         if not changed:
             return  # it was aborted meanwhile
-        await self.store.event(row.id, "dispatched", now, sites=list(sites))
         found = await self.store.job(row.id)
         if found is not None:
             await self._begin(found, [])
@@ -190,8 +201,13 @@ class Server:
         self.runs[row.id] = run
         try:
             await run.restore()
+            await self._track(run)
             host = ControllerHost(
-                run, self.files, self.attempts, manifest.files, project=self.kit.settings.project,
+                run,
+                self.files,
+                self.attempts,
+                manifest.files,
+                project=self.kit.settings.project,
                 plugins=self.kit.settings.plugins,
             )
             self._hosts[row.id] = host
@@ -203,6 +219,12 @@ class Server:
             message = error.message if isinstance(error, FlpocError) else str(error)
             run.fail(Cause(site="server", phase="starting", exception=type(error).__name__, message=message))
         self.bell.ring(row.id)
+
+    async def _track(self, run: Run) -> None:
+        if trackers := run.spec.tracking:
+            row, spec = run.row, run.spec
+            about = TrackedJob(row.id, row.name, row.study, row.run, spec.rounds, run.sites, row.submitter)
+            await self.courier.track(about, trackers)
 
     async def _cannot_schedule(self, row: JobRow, reason: str) -> None:
         state = JobState.CAN_NOT_SCHEDULE.value
@@ -242,11 +264,12 @@ class Server:
         told = plain(cause) if cause is not None else None
 
         async def end() -> None:
+            if run.spec.tracking:
+                await self.courier.ended(run.id, run.row.run)
             await self.store.change(
                 run.id, state=state.value, finished=time.time(), cause=told, sha256=digest, metrics=run.row.metrics,
                 joined=list(run.row.joined),
             )  # fmt: skip
-            await self.store.event(run.id, state.value, time.time())
 
         if not await until_done(end, self._stop, run.no_room):
             return

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
+import weakref
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ from typing import Any
 import grpc
 
 from flpoc import API, __version__
-from flpoc.errors import FlpocError, ResourceError, ServiceError
-from flpoc.provision.identity import Identity
-from flpoc.server.peers import caller, within
+from flpoc.audit.records import Principal
+from flpoc.errors import DeadlineError, Disagreement, FlpocError, IntegrityError, ResourceError, ServiceError
+from flpoc.server.pace import Pace, Places
+from flpoc.server.peers import Door, within
 from flpoc.server.runs import Run
 from flpoc.server.service import Server
 from flpoc.server.sites import SiteSession
+from flpoc.server.uploads import Uploads
+from flpoc.server.views import iso
 from flpoc.wire.codec import encode
 from flpoc.wire.handshake import agree
 from flpoc.wire.messages import (
@@ -34,16 +39,23 @@ from flpoc.wire.messages import (
     LogsHave,
     Metrics,
     Progress,
-    Push,
     Refused,
     Welcome,
 )
-from flpoc.wire.transfers import Incoming, read_chunks
+from flpoc.wire.transfers import read_chunks
 
 log = logging.getLogger("flpoc.server")
 
-#: Uploads, and downloads, that go on at the same time; the others wait in line.
-TRANSFERS = 4
+#: Calls of one site that are open at the same time.
+CALLS_OF_A_SITE = 32
+#: Updates of one site that are looked at, at the same time.
+ANNOUNCEMENTS = 32
+#: Seconds in which a new connection must say who speaks which version.
+HELLO_WITHIN = 20.0
+#: Numbers that are kept of one site's part in a job.
+METRICS_LIMIT = 1_000_000
+#: Jobs that a site wrongly speaks of in one connection, and that are written down.
+STRANGE_JOBS = 20
 
 
 class SiteService:
@@ -51,13 +63,13 @@ class SiteService:
 
     CALLS = frozenset({"Connect", "Fetch", "Push"})
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, door: Door) -> None:
         self._server = server
-        self._uploads = asyncio.Semaphore(TRANSFERS)
-        self._downloads = asyncio.Semaphore(TRANSFERS)
-        self._announced: dict[tuple[str, int, str], Announce] = {}
-        self._writers: dict[Path, asyncio.Task[Any]] = {}
-        self._damaged: set[Path] = set()
+        self._door = door
+        self._strange: weakref.WeakKeyDictionary[SiteSession, set[str]] = weakref.WeakKeyDictionary()
+        self._uploads = Uploads()
+        self._downloads = Places()
+        self._calls: Counter[bytes] = Counter()
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         return {
@@ -66,22 +78,39 @@ class SiteService:
             "Push": grpc.stream_unary_rpc_method_handler(self.push),
         }
 
+    @contextlib.asynccontextmanager
+    async def _call(self, context: Any) -> AsyncIterator[None]:
+        """A call of a site, which has some open at a time and no more; errors become a status."""
+        async with within(context):
+            (certificate,) = context.auth_context().get("x509_pem_cert") or [b""]
+            if self._calls[certificate] >= CALLS_OF_A_SITE:
+                raise ResourceError(f"this site has {CALLS_OF_A_SITE} calls open already")
+            self._calls[certificate] += 1
+            try:
+                yield
+            finally:
+                self._calls[certificate] -= 1
+                if not self._calls[certificate]:
+                    del self._calls[certificate]
+
     # -- the long stream
 
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        async with within(context):
-            who = caller(context, self._server.kit, "Connect")
-            hello = FROM_SITE.decode(await anext(aiter(requests)))
-            if not isinstance(hello, Hello):
-                yield encode(Refused("VERSION_MISMATCH", "the first message must be a Hello"))
-                return
-            if problem := agree(hello, __version__, API):
-                log.warning("%s: refused: %s", who.name, problem.message)
+        async with self._call(context):
+            project = self._server.kit.settings.project
+            async with self._door.deciding(context, "Connect", lambda: f"project {project}") as case:
+                hello = FROM_SITE.decode(await _first(aiter(requests)))
+                problem = _disagreement(hello)
+                case.refused = problem.message if problem is not None else ""
+            name = case.who.name
+            if problem is not None:
+                log.warning("%s: refused: %s", name, problem.message)
                 yield encode(Refused(problem.code, problem.message, problem.hint))
                 return
-            session = self._server.sites.attach(who.name, who.org, who.serial, hello)
-            log.info("%s: connected", who.name)
-            session.send(Welcome(__version__, self._server.kit.settings.project))
+            await self._note_fenced(name, context)
+            session = self._server.sites.attach(name, case.who.org, case.who.serial, hello)
+            log.info("%s: connected", name)
+            session.send(Welcome(__version__, project))
             reader = asyncio.create_task(self._read(requests, session, hello))
             try:
                 while (message := await session.outgoing()) is not None:
@@ -89,19 +118,37 @@ class SiteService:
             finally:
                 reader.cancel()
                 self._server.sites.detach(session)
-                log.info("%s: disconnected", who.name)
+                log.info("%s: disconnected", name)
+
+    async def _note_fenced(self, site: str, context: Any) -> None:
+        """Of two connections with one certificate the newer stays; somebody may want to know about it."""
+        if (older := self._server.sites.connected.get(site)) is not None:
+            since = f"connection since {iso(older.since)}"
+            await self._door.note(_owner(older), "fence", since, refused=f"a newer one came from {context.peer()}")
 
     async def _read(self, requests: AsyncIterator[bytes], session: SiteSession, hello: Hello) -> None:
+        looked_at = asyncio.Semaphore(ANNOUNCEMENTS)
         try:
             for report in hello.jobs:
                 await self._send_log_state(session, report.job, report.run)
             for want in await self._server.wants_for(session.name, hello.jobs):
+                if want.phase == "drop":
+                    about = f"job {want.job}, run {want.run}"
+                    await self._door.note(_owner(session), "drop", about, refused="the site has no part in it any more")
                 session.send(want)
             for report in hello.jobs:
                 self._take_report(session, report)
             async for data in requests:
                 session.seen = time.time()
-                await self._take(session, FROM_SITE.decode(data))
+                message = FROM_SITE.decode(data)
+                if isinstance(message, Announce):
+                    # answers wait for a commit: they must not hold up what comes behind them
+                    await looked_at.acquire()
+                    self._server.later(self._announce(session, message, looked_at))
+                else:
+                    await self._take(session, message)
+                # who does not read what it is told is not listened to, either
+                await session.room()
         except (ServiceError, ResourceError) as error:
             log.warning("%s: %s", session.name, error.message)  # ours, not its fault: it connects again
         except FlpocError as error:
@@ -119,101 +166,115 @@ class SiteService:
             case JobReport():
                 self._take_report(session, message)
                 await self._send_log_state(session, message.job, message.run)
-            case Announce():
-                # answers wait for a commit: they must not hold up what comes behind them
-                self._server.later(self._announce(session, message))
             case Progress():
-                if (run := self._run(message.job, message.run)) is not None:
+                if (run := self._run(session.name, message.job, message.run)) is not None:
                     run.alive(session.name)
             case LogLines():
                 await self._take_log(session, message)
             case Metrics():
                 await self._take_metrics(session, message)
+            case _:
+                raise IntegrityError(f"a {type(message).__name__} in the middle of a connection")
 
-    def _run(self, job: str, run_number: int) -> Run | None:
+    def _run(self, site: str, job: str, run_number: int) -> Run | None:
+        """The run that a site speaks of, if it has a part in it."""
         run = self._server.runs.get(job)
-        return run if run is not None and run.row.run == run_number else None
+        return run if run is not None and run.row.run == run_number and site in run.sites else None
 
     def _take_report(self, session: SiteSession, report: JobReport) -> None:
-        run = self._run(report.job, report.run)
-        if run is not None and session.name in run.sites:
+        if (run := self._run(session.name, report.job, report.run)) is not None:
             run.site_reports(session.name, report)
 
-    async def _announce(self, session: SiteSession, message: Announce) -> None:
-        run = self._run(message.job, message.run)
-        if run is None:
-            session.send(Answer(message.job, message.run, message.round, message.checksum, "ABORTED"))
-            return
-        answer = await run.announce(session.name, message)
-        if answer.verdict == "HAVE":
-            self._announced[message.job, message.run, session.name] = message
-            answer = run.answer(message, "HAVE", have=await self._have(run, session.name, message))
-        session.send(answer)
+    async def _announce(self, session: SiteSession, message: Announce, looked_at: asyncio.Semaphore) -> None:
+        try:
+            run = self._run(session.name, message.job, message.run)
+            if run is None:
+                why = "the job does not run, or not here"
+                answer = Answer(message.job, message.run, message.round, message.checksum, "ABORTED", reason=why)
+            else:
+                answer = await self._uploads.announce(run, session.name, message)
+            await self._note_refused(_owner(session), answer)
+            session.send(answer)
+        finally:
+            looked_at.release()
 
-    async def _have(self, run: Run, site: str, message: Announce) -> int:
-        part = _part(run, site, message.round, message.checksum)
-        await self._end_writer(part)
-        with contextlib.suppress(FileNotFoundError):
-            return min(part.stat().st_size, message.size)
-        return 0
+    async def _note_refused(self, who: Principal, answer: Answer) -> None:
+        """An update that nobody wants is not counted; that it was sent is written down."""
+        if answer.verdict in ("STALE", "SUPERSEDED", "ABORTED", "REJECTED"):
+            about = f"round {answer.round + 1} of job {answer.job}, run {answer.run}"
+            why = f"{answer.verdict}: {answer.reason}" if answer.reason else answer.verdict
+            await self._door.note(who, "update", about, refused=why)
 
     # -- logs and metrics
 
-    async def _belongs(self, site: str, job: str) -> bool:
+    async def _takes_part(self, session: SiteSession, job: str, run: int) -> bool:
+        """Whether a site may speak of a job; what it says of others is dropped, and written down once."""
+        if await self._belongs(session.name, job, run):
+            return True
+        known = self._strange.setdefault(session, set())
+        if job not in known and len(known) < STRANGE_JOBS:
+            known.add(job)
+            await self._door.note(_owner(session), "report", f"job {job}", refused="the site has no part in it")
+        return False
+
+    async def _belongs(self, site: str, job: str, run_number: int) -> bool:
         run = self._server.runs.get(job)
-        if run is not None:
-            return site in run.sites
-        row = await self._server.store.job(job)
-        return row is not None and site in row.chosen
+        row = run.row if run is not None else await self._server.store.job(job)
+        return row is not None and site in row.chosen and row.run == run_number
 
     async def _send_log_state(self, session: SiteSession, job: str, run_number: int) -> None:
-        if not await self._belongs(session.name, job):
+        if not await self._takes_part(session, job, run_number):
             return
         have = await asyncio.to_thread(self._server.logs.have, job, session.name)
-        query = "SELECT COALESCE(MAX(seq) + 1, 0) FROM metrics WHERE job=? AND run=? AND site=?"
-        key = (job, run_number, session.name)
-        metrics = await self._server.store.metrics(lambda db: db.execute(query, key).fetchone()[0])
+        metrics = await self._server.metrics.seen(job, run_number, session.name)
         session.send(LogsHave(job, run_number, have, metrics))
 
     async def _take_log(self, session: SiteSession, message: LogLines) -> None:
-        if await self._belongs(session.name, message.job):
+        if await self._takes_part(session, message.job, message.run):
             keeper = self._server.logs
             await asyncio.to_thread(keeper.append, message.job, session.name, message.offset, message.data)
 
     async def _take_metrics(self, session: SiteSession, message: Metrics) -> None:
-        if not await self._belongs(session.name, message.job):
+        if not await self._takes_part(session, message.job, message.run):
             return
-        key = (message.job, message.run, session.name)
-        rows = [
-            (*key, message.first + place, row.key, row.value, row.step, row.round, row.time)
-            for place, row in enumerate(message.rows)
-        ]
-        query = "INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        await self._server.store.metrics(lambda db: db.executemany(query, rows) and None)
-        self._server.bell.ring(message.job)
+        if message.first + len(message.rows) > METRICS_LIMIT:
+            return  # as with logs, what is beyond the limit is not kept
+        await self._server.metrics.add(session.name, message)
+        self._server.courier.ring()
 
     # -- files to sites
 
-    async def fetch(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        async with within(context):
-            who = caller(context, self._server.kit, "Fetch")
-            wanted = FETCH.decode(request)
-            path, size = self._file_for(who, wanted)
-            run = self._server.runs[wanted.job]
-            run.in_line.add(who.name)
+    async def fetch(self, request: bytes, context: Any) -> None:
+        async with self._call(context):
+            async with self._door.deciding(context, "Fetch") as case:
+                wanted = FETCH.decode(request)
+                case.about = f"{wanted.what} of job {wanted.job}, run {wanted.run}"
+                run = self._run(case.who.name, wanted.job, wanted.run)
+                if run is None:
+                    raise FlpocError("this job is not open to this site", code="JOB_NOT_FOUND")
+            path, size = self._file_for(run, wanted)
+            site = case.who.name
+            run.in_line.add(site)
             try:
-                async with self._downloads:
-                    run.in_line.discard(who.name)
-                    async for chunk in read_chunks(path, wanted.offset, size):
-                        run.alive(who.name)
-                        yield chunk
+                async with self._downloads.one(site):
+                    run.in_line.discard(site)
+                    await self._send(run, site, read_chunks(path, wanted.offset, size), context)
             finally:
-                run.in_line.discard(who.name)  # also when the call was cut off before its turn came
+                run.in_line.discard(site)  # also when the call was cut off before its turn came
 
-    def _file_for(self, who: Identity, wanted: Fetch) -> tuple[Path, int]:
-        run = self._run(wanted.job, wanted.run)
-        if run is None or who.name not in run.sites:
-            raise FlpocError("this job is not open to this site", code="JOB_NOT_FOUND")
+    async def _send(self, run: Run, site: str, chunks: AsyncIterator[bytes], context: Any) -> None:
+        pace = Pace(run.spec.timeouts.stall)
+        async with contextlib.aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                try:
+                    async with asyncio.timeout_at(pace.until):
+                        await context.write(chunk)
+                except TimeoutError:
+                    raise DeadlineError(f"{site} does not take what it has asked for") from None
+                if pace.moved(len(chunk)):
+                    run.alive(site)
+
+    def _file_for(self, run: Run, wanted: Fetch) -> tuple[Path, int]:
         if wanted.what == "archive":
             return self._server.files.archive(run.row.archive), run.row.archive_size
         model = run.model
@@ -224,79 +285,33 @@ class SiteService:
     # -- files from sites
 
     async def push(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
-        async with within(context):
-            who = caller(context, self._server.kit, "Push")
+        async with self._call(context):
             stream = aiter(requests)
-            start = PUSH.decode(await anext(stream))
-            run = self._run(start.job, start.run)
-            announced = self._announced.get((start.job, start.run, who.name))
-            wanted = announced is not None and (announced.round, announced.checksum) == (start.round, start.checksum)
-            if run is None or announced is None or not wanted or start.round != run.next_round:
-                return encode(Answer(start.job, start.run, start.round, start.checksum, "STALE"))
-            part = _part(run, who.name, start.round, start.checksum)
-            await self._end_writer(part)
-            task = asyncio.current_task()
-            assert task is not None
-            self._writers[part] = task
-            run.in_line.add(who.name)
-            try:
-                async with self._uploads:
-                    run.in_line.discard(who.name)
-                    run.alive(who.name)
-                    # the site waits for this: what it sent before would wait in memory here
-                    await context.send_initial_metadata(())
-                    return encode(await self._receive(run, who.name, announced, start, stream=stream, part=part))
-            finally:
-                run.in_line.discard(who.name)
-                if self._writers.get(part) is task:
-                    del self._writers[part]
-
-    async def _end_writer(self, part: Path) -> None:
-        """A newer transfer of the same file ends the older one, and waits for it."""
-        older = self._writers.pop(part, None)
-        if older is not None and older is not asyncio.current_task():
-            older.cancel()
-            await asyncio.wait([older])
-
-    async def _receive(
-        self, run: Run, site: str, announced: Announce, start: Push, *, stream: AsyncIterator[bytes], part: Path
-    ) -> Answer:
-        incoming = Incoming(part, announced.size, announced.checksum)
-        final = run.files.update(start.round, site, start.checksum)
-        try:
-            have = await incoming.begin()
-            if start.offset != have:
-                return run.answer(announced, "HAVE", have=have)
-            while (chunk := await _next_chunk(stream, run.spec.timeouts.stall)) is not None:
-                run.alive(site)
-                await incoming.write(chunk)
-            if incoming.have < announced.size:
-                return run.answer(announced, "HAVE", have=incoming.have)
-            await incoming.finish(final)
-            await run.arrived(site, start.round, start.checksum)
-        except (ResourceError, OSError) as error:
-            return run.answer(announced, "WAIT", run.no_room(error))
-        except FlpocError as error:
-            if incoming.damaged and part not in self._damaged:
-                self._damaged.add(part)  # once may be the network's fault: from the beginning again
-                return run.answer(announced, "HAVE")
-            if error.code == "INTEGRITY_FAILED":
-                run.reject(site, announced, error.message)
-            return run.answer(announced, "REJECTED", error.message)
-        finally:
-            await incoming.close()
-        return run.answer(announced, "ALL")
+            async with self._door.deciding(context, "Push") as case:
+                start = PUSH.decode(await _first(stream))
+                case.about = start.job
+                run = self._run(case.who.name, start.job, start.run)
+            answer = Answer(start.job, start.run, start.round, start.checksum, "STALE")
+            if run is not None and start.round == run.next_round:
+                answer = await self._uploads.take(run, case.who.name, start, stream, context) or answer
+            await self._note_refused(case.principal, answer)
+            return encode(answer)
 
 
-async def _next_chunk(stream: AsyncIterator[bytes], limit: float) -> bytes | None:
-    """The next piece; None at the end. An upload that does not move must not keep its place for ever."""
+async def _first(stream: AsyncIterator[bytes]) -> bytes:
+    """The first message of a call; whoever calls has something to say."""
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(HELLO_WITHIN):
             return await anext(stream)
-    except StopAsyncIteration:
-        return None
+    except TimeoutError:
+        raise DeadlineError(f"nothing was said for {HELLO_WITHIN:g} s") from None
 
 
-def _part(run: Run, site: str, round_number: int, checksum: str) -> Path:
-    final = run.files.update(round_number, site, checksum)
-    return final.with_name(final.name + ".part")
+def _owner(session: SiteSession) -> Principal:
+    return Principal(session.name, "site", org=session.org, serial=f"{session.serial:x}")
+
+
+def _disagreement(hello: Any) -> Disagreement | None:
+    if not isinstance(hello, Hello):
+        return Disagreement("the first message must be a Hello")
+    return agree(hello, __version__, API)

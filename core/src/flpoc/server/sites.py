@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 
-from flpoc.wire.messages import Hello, Refused
+from flpoc.wire.messages import Hello, JobWant, Refused
+
+#: With so many messages unread, a site is not listened to.
+MOST_WAITING = 200
 
 
 @attrs.define(eq=False)
@@ -31,17 +35,43 @@ class SiteSession:
     hello: Hello
     since: float
     seen: float
-    _queue: asyncio.Queue[Any] = attrs.field(factory=asyncio.Queue)
+    _waiting: deque[Any] = attrs.field(factory=deque)
+    _news: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _room: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def send(self, message: Any) -> None:
-        self._queue.put_nowait(message)
+        """Queue a message; what is wanted for a job takes the place of what was wanted before and was not sent yet."""
+        if not (isinstance(message, JobWant) and self._replaced(message)):
+            self._waiting.append(message)
+        self._news.set()
+
+    def _replaced(self, want: JobWant) -> bool:
+        for place, other in enumerate(self._waiting):
+            if isinstance(other, JobWant) and (other.job, other.run) == (want.job, want.run):
+                self._waiting[place] = attrs.evolve(want, signed=want.signed or other.signed)
+                return True
+        return False
 
     def close(self) -> None:
         """End the stream after what is queued."""
-        self._queue.put_nowait(None)
+        self._waiting.append(None)
+        self._news.set()
 
     async def outgoing(self) -> Any:
-        return await self._queue.get()
+        """The next message; None at the end."""
+        while not self._waiting:
+            self._news.clear()
+            await self._news.wait()
+        message = self._waiting.popleft()
+        if len(self._waiting) < MOST_WAITING:
+            self._room.set()
+        return message
+
+    async def room(self) -> None:
+        """Wait until the site has read most of what it was told."""
+        while len(self._waiting) >= MOST_WAITING:
+            self._room.clear()
+            await self._room.wait()
 
 
 class Sites:

@@ -13,6 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +21,13 @@ from typing import Any, TypeVar
 import attrs
 
 from flpoc.errors import IntegrityError, ResourceError, ServiceError
+from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
+from flpoc.tracking import EventKind, RunEvent
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, study TEXT NOT NULL, state TEXT NOT NULL,
@@ -46,15 +49,27 @@ CREATE TABLE ledger (
     PRIMARY KEY (job, run, round, site));
 CREATE TABLE tokens (
     scope TEXT, token TEXT, content TEXT, job TEXT, deleted REAL, PRIMARY KEY (scope, token));
-CREATE TABLE events (job TEXT, time REAL, kind TEXT, detail TEXT);
+CREATE TABLE events (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT, kind TEXT, time REAL, site TEXT, round INTEGER, detail TEXT);
 CREATE INDEX events_by_job ON events (job);
+CREATE TABLE listeners (plugin TEXT PRIMARY KEY, place INTEGER NOT NULL);
 """
 
+_METRICS_VERSION = 2
 _METRICS_SCHEMA = """
-CREATE TABLE IF NOT EXISTS metrics (
-    job TEXT, run INTEGER, site TEXT, seq INTEGER, key TEXT, value REAL, step INTEGER, round INTEGER, time REAL,
-    PRIMARY KEY (job, run, site, seq)) WITHOUT ROWID;
+CREATE TABLE metrics (
+    place INTEGER PRIMARY KEY, job TEXT, run INTEGER, site TEXT, key TEXT, value REAL, step INTEGER, round INTEGER,
+    time REAL);
+CREATE INDEX metrics_by_job ON metrics (job, run);
+CREATE TABLE logged (
+    job TEXT, run INTEGER, site TEXT, seen INTEGER NOT NULL, kept INTEGER NOT NULL, PRIMARY KEY (job, run, site));
+CREATE TABLE tracking (
+    job TEXT, run INTEGER, tracker TEXT, settings TEXT NOT NULL, about TEXT NOT NULL, place INTEGER NOT NULL DEFAULT 0,
+    ended REAL, closed INTEGER NOT NULL DEFAULT 0, trouble TEXT NOT NULL DEFAULT '', PRIMARY KEY (job, run, tracker));
 """
+
+#: What is said of an event is left out if it is longer than this.
+_LONGEST_DETAIL = 1 << 20
 
 
 @attrs.frozen
@@ -110,6 +125,8 @@ class Store:
         self._metrics = self._open_metrics(state / "metrics.sqlite")
         self._closed = False
         self._durable = True
+        self._noted = False
+        self._heard: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 
@@ -122,11 +139,12 @@ class Store:
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if fresh or version == 0:
                 self._refuse_orphans("is empty")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            if fresh or version == 0:
                 db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
             elif version != _SCHEMA_VERSION:
                 raise IntegrityError(f"{self._path} was written by another version of flpoc (schema {version})")
@@ -151,7 +169,12 @@ class Store:
     def _open_metrics(self, path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
-            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _METRICS_SCHEMA)
+            db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                db.executescript(f"BEGIN; {_METRICS_SCHEMA} PRAGMA user_version={_METRICS_VERSION}; COMMIT;")
+            elif version != _METRICS_VERSION:
+                raise sqlite3.DatabaseError(f"written by another version of flpoc (schema {version})")
         except sqlite3.DatabaseError as error:
             db.close()
             self._db.close()
@@ -177,20 +200,16 @@ class Store:
 
     async def write(self, act: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run *act* in a transaction of the writing thread."""
+        loop = asyncio.get_running_loop()
 
         def run() -> T:
             if durable != self._durable:
                 self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                result = act(self._db)
-                self._db.execute("COMMIT")
-            except BaseException:
-                # a full disk may have ended the transaction already, or only refused its commit
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            self._noted = False
+            result = _in_transaction(self._db, act)
+            if self._noted:
+                _call(loop, self._heard)
             return result
 
         return await self._submit(run)
@@ -200,8 +219,8 @@ class Store:
         return await self._submit(lambda: act(self._db))
 
     async def metrics(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *act* on the database of metrics."""
-        return await self._submit(lambda: act(self._metrics))
+        """Run *act* in a transaction on the database of metrics."""
+        return await self._submit(lambda: _in_transaction(self._metrics, act))
 
     async def _submit(self, act: Callable[[], T]) -> T:
         if self._closed:
@@ -232,10 +251,7 @@ class Store:
             else:
                 future.set_result(result)
 
-        try:
-            loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            return  # the loop has ended; nobody waits any more
+        _call(loop, settle)
 
     async def jobs(self, where: str = "1", *values: Any) -> list[JobRow]:
         """Jobs in order of submission."""
@@ -249,18 +265,69 @@ class Store:
     async def change(self, job: str, *, only_if: str = "", durable: bool = True, **values: Any) -> bool:
         """Change columns of a job's row; lists and dicts are stored as JSON.
 
-        With *only_if*, only a job in that state is changed; says whether it was.
+        With *only_if*, only a job in that state is changed; says whether it
+        was. A new state is an event, too, and noted together with it.
         """
         plain = {key: json.dumps(v) if isinstance(v, (dict, list, tuple)) else v for key, v in values.items()}
         columns = ", ".join(f"{key} = ?" for key in plain)
         query = f"UPDATE jobs SET {columns} WHERE id = ? AND (? = '' OR state = ?)"  # noqa: S608 - our own names
         row = (*plain.values(), job, only_if, only_if)
-        return await self.write(lambda db: db.execute(query, row).rowcount > 0, durable=durable)
+        event = _state_event(job, values)
 
-    async def event(self, job: str, kind: str, time: float, **detail: Any) -> None:
-        """Add to the history of a job; events are for people, the rows are the truth."""
-        row = (job, time, kind, json.dumps(detail))
-        await self.write(lambda db: db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", row) and None, durable=False)
+        def act(db: sqlite3.Connection) -> bool:
+            changed = db.execute(query, row).rowcount > 0
+            if changed and event is not None:
+                self.note(db, event)
+            return changed
+
+        return await self.write(act, durable=durable)
+
+    def note(self, db: sqlite3.Connection, event: RunEvent) -> None:
+        """Add to the history of a job, inside a :meth:`write`; events are for people, the rows are the truth."""
+        detail = json.dumps(event.detail)
+        if len(detail) > _LONGEST_DETAIL:
+            detail = "{}"
+        row = (event.job, event.kind, event.time, event.site, event.round, detail)
+        query = "INSERT INTO events (job, kind, time, site, round, detail) VALUES (?, ?, ?, ?, ?, ?)"
+        db.execute(query, row)
+        self._noted = True
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Have *heard* called in the event loop after every write that noted an event."""
+        self._heard = heard
+
+
+def _state_event(job: str, values: dict[str, Any]) -> RunEvent | None:
+    """What a change of columns tells."""
+    if "state" not in values:
+        return None
+    now, state = time.time(), JobState(values["state"])
+    if not state.terminal:
+        kinds: dict[JobState, EventKind] = {JobState.DISPATCHED: "dispatched", JobState.RUNNING: "running"}
+        detail = {"sites": list(values["chosen"])} if "chosen" in values else {}
+        return RunEvent(job, kinds[state], now, detail=detail) if state in kinds else None
+    cause = {"cause": values["cause"]} if values.get("cause") else {}
+    return RunEvent(job, "finished", now, detail={"status": state.value, **cause})
+
+
+def _in_transaction(db: sqlite3.Connection, act: Callable[[sqlite3.Connection], T]) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        result = act(db)
+        db.execute("COMMIT")
+    except BaseException:
+        # a full disk may have ended the transaction already, or only refused its commit
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        return  # the loop has ended; nobody waits any more
 
 
 def _translated(error: sqlite3.OperationalError) -> Exception:

@@ -17,17 +17,29 @@ from typing import Any
 
 import attrs
 
-from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, PluginError, ResourceError, UsageError
+from flpoc.audit.records import Principal
+from flpoc.errors import (
+    AuthError,
+    DeadlineError,
+    FlpocError,
+    IntegrityError,
+    JobError,
+    PluginError,
+    ResourceError,
+    UsageError,
+)
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import SUBMIT_TOKEN, Manifest
 from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
 from flpoc.provision.identity import Identity
+from flpoc.server.peers import Case, Door
 from flpoc.server.service import Server
 from flpoc.server.store import JobRow
 from flpoc.server.views import iso
 from flpoc.settings import canonical_json
+from flpoc.tracking import RunEvent
 from flpoc.wire.requests import SubmitJob
 
 log = logging.getLogger("flpoc.server")
@@ -36,19 +48,45 @@ log = logging.getLogger("flpoc.server")
 MAX_ARCHIVE_BYTES = 1 << 30
 #: So much of the disk stays free.
 DISK_RESERVE_BYTES = 256 << 20
+#: A submitter that sends nothing for so long has gone.
+STALL_SECONDS = 60.0
+
+
+@attrs.frozen
+class Coming:
+    """A job that is good, and on its way in.
+
+    Attributes:
+        who: Who submits it.
+        principal: The same in the audit log.
+        ask: What they announced.
+        manifest: What they signed.
+        scope: Within what their submit token is unique; empty without a token.
+    """
+
+    who: Identity
+    principal: Principal
+    ask: SubmitJob
+    manifest: Manifest
+    scope: str
 
 
 class Submissions:
     """The way of a job from a user into the database."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, door: Door) -> None:
         self._server = server
+        self._door = door
         self._tokens: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         #: How many submissions are just now bringing an archive: one that fails must not take it from another.
         self._coming: Counter[str] = Counter()
 
-    async def take(self, who: Identity, ask: SubmitJob, stream: AsyncIterator[bytes]) -> dict[str, Any]:
-        """Check and keep a job; the same token and content again give the same job."""
+    async def check(self, who: Identity, ask: SubmitJob) -> Manifest:
+        """Check a job before anything of its archive is taken; gives what was signed.
+
+        Raises:
+            FlpocError: It is not taken.
+        """
         if ask.token and not SUBMIT_TOKEN.match(ask.token):
             raise UsageError("a submit token has 1 to 128 characters: letters, digits, . _ : -")
         kit = self._server.kit
@@ -60,15 +98,22 @@ class Submissions:
         if manifest.spec.study != ask.study:
             raise JobError(f"the job is for study {manifest.spec.study!r}, the session is in {ask.study!r}")
         self._check_components(manifest)
+        return manifest
+
+    async def take(
+        self, case: Case, ask: SubmitJob, manifest: Manifest, stream: AsyncIterator[bytes]
+    ) -> dict[str, Any]:
+        """Keep a job that was found good; the same token and content again give the same job."""
+        scope = token_scope(case.who, ask.study) if ask.token else ""
+        coming = Coming(case.who, case.principal, ask, manifest, scope)
         if not ask.token:
-            return {"job_id": await self._keep(who, ask, manifest, stream, ""), "existing": False}
-        scope = token_scope(who, ask.study)
-        lock = self._tokens.setdefault(f"{scope}:{ask.token}", asyncio.Lock())
+            return {"job_id": await self._keep(coming, stream), "existing": False}
+        lock = self._tokens.setdefault(f"{coming.scope}:{ask.token}", asyncio.Lock())
         async with lock:
-            existing = await self._existing(scope, ask.token, content_hash(manifest))
+            existing = await self._existing(coming.scope, ask.token, content_hash(manifest))
             if existing:
                 return {"job_id": existing, "existing": True}
-            return {"job_id": await self._keep(who, ask, manifest, stream, scope), "existing": False}
+            return {"job_id": await self._keep(coming, stream), "existing": False}
 
     def _check_components(self, manifest: Manifest) -> None:
         spec = manifest.spec
@@ -77,6 +122,11 @@ class Submissions:
                 self._server.plugins.find(kind, name)
             except PluginError as error:
                 raise JobError(f"{kind[:-1]}: {error.message} at the server", hint=error.hint) from None
+        for one in spec.tracking:
+            try:
+                self._server.plugins.check("trackers", one.name, one.settings)
+            except FlpocError as error:
+                raise JobError(f"tracking: {error.message} at the server", hint=error.hint) from None
 
     async def _existing(self, scope: str, token: str, content: str) -> str:
         query = "SELECT content, job, deleted FROM tokens WHERE scope=? AND token=?"
@@ -99,20 +149,23 @@ class Submissions:
             )
         return str(row["job"])
 
-    async def _keep(
-        self, who: Identity, ask: SubmitJob, manifest: Manifest, stream: AsyncIterator[bytes], scope: str
-    ) -> str:
-        job = str(uuid.uuid4())
+    async def _keep(self, coming: Coming, stream: AsyncIterator[bytes]) -> str:
+        job, ask = str(uuid.uuid4()), coming.ask
         files = self._server.files.job(job)
         archive = self._server.files.archive(ask.archive)
         self._coming[ask.archive] += 1
         kept = False
         try:
-            await self._receive(ask, stream, archive)
-            with _nameless(archive, files.code):
-                files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                await asyncio.to_thread(unpack, archive, files.code, manifest.files)
-            await self._insert(job, who, ask, manifest, scope)
+            try:
+                await self._receive(ask, stream, archive)
+                with _nameless(archive, files.code):
+                    files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    await asyncio.to_thread(unpack, archive, files.code, coming.manifest.files)
+            except FlpocError as error:
+                await self._note(coming, f"archive {ask.archive}", refused=error.message)
+                raise
+            await self._note(coming, f"job {job} from archive {ask.archive}")
+            await self._insert(job, coming)
             kept = True
         finally:
             self._coming[ask.archive] -= 1
@@ -123,6 +176,9 @@ class Submissions:
                 await self._drop_archive(ask.archive)
         self._server.reschedule()
         return job
+
+    async def _note(self, coming: Coming, about: str, *, refused: str = "") -> None:
+        await self._door.note(coming.principal, "accept", about, refused=refused)
 
     async def _receive(self, ask: SubmitJob, stream: AsyncIterator[bytes], archive: Path) -> None:
         if not 0 < ask.archive_size <= MAX_ARCHIVE_BYTES:
@@ -136,7 +192,7 @@ class Submissions:
         digest, size = hashlib.sha256(), 0
         try:
             with _nameless(archive), part.open("xb") as file:
-                async for chunk in stream:
+                async for chunk in in_time(stream, STALL_SECONDS):
                     size += len(chunk)
                     if size > ask.archive_size:
                         raise IntegrityError(f"more than the announced {ask.archive_size} bytes came")
@@ -155,7 +211,8 @@ class Submissions:
         if not used and not self._coming[sha256]:
             self._server.files.archive(sha256).unlink(missing_ok=True)
 
-    async def _insert(self, job: str, who: Identity, ask: SubmitJob, manifest: Manifest, scope: str) -> None:
+    async def _insert(self, job: str, coming: Coming) -> None:
+        who, ask, manifest = coming.who, coming.ask, coming.manifest
         spec, now = manifest.spec, time.time()
         values = {
             "id": job, "name": spec.name, "study": spec.study, "state": JobState.SUBMITTED.value,
@@ -166,15 +223,16 @@ class Submissions:
         columns = ", ".join(values)
         marks = ", ".join("?" * len(values))
         query = f"INSERT INTO jobs (seq, {columns}) VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM jobs), {marks})"  # noqa: S608
-        token = (scope, ask.token, content_hash(manifest), job)
+        token = (coming.scope, ask.token, content_hash(manifest), job)
+        submitted = RunEvent(job, "submitted", now, detail={"name": spec.name, "by": who.name})
 
         def act(db: Any) -> None:
             db.execute(query, tuple(values.values()))
             if ask.token:
                 db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", token)
+            self._server.store.note(db, submitted)
 
         await self._server.store.write(act)
-        await self._server.store.event(job, "submitted", now, by=who.name)
 
     async def job_of_token(self, who: Identity, study: str, token: str) -> str:
         """The job that was submitted with a token; empty if there is none."""
@@ -194,7 +252,8 @@ class Submissions:
             return int(db.execute("UPDATE tokens SET deleted=? WHERE job=?", (now, row.id)).rowcount)
 
         marked = await self._server.store.write(act)
-        await self._server.store.metrics(lambda db: db.execute("DELETE FROM metrics WHERE job=?", (row.id,)) and None)
+        await self._server.metrics.forget(row.id)
+        self._server.courier.ring()
         await asyncio.to_thread(shutil.rmtree, self._server.files.job(row.id).folder, ignore_errors=True)
         await self._drop_archive(row.archive)
         self._server.waiting.pop(row.id, None)
@@ -225,3 +284,22 @@ def content_hash(manifest: Manifest) -> str:
     """What makes two submissions the same job: everything but the times of signing."""
     same = attrs.evolve(manifest, created="", expires="")
     return hashlib.sha256(canonical_json(same)).hexdigest()
+
+
+async def in_time(stream: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """Give what comes of a stream.
+
+    Raises:
+        DeadlineError: Nothing came for so many *seconds*.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineError(
+                f"nothing of the archive came for {seconds:g} s", hint="submit again; a submit token makes that safe"
+            ) from None
+        yield chunk

@@ -9,19 +9,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import grpc
 
 from flpoc.errors import FlpocError, InternalError, JobError
 from flpoc.jobs.states import JobState
 from flpoc.provision.identity import Identity
 from flpoc.server.authorization import authorize
-from flpoc.server.peers import caller, within
+from flpoc.server.peers import Door, within
 from flpoc.server.service import Server
 from flpoc.server.store import JobRow
 from flpoc.server.submissions import Submissions
 from flpoc.server.views import about, find_job, list_row, log_answer, result_file, result_files
 from flpoc.wire.codec import encode
-from flpoc.wire.requests import ASKS, AboutJob, Ask, ListJobs, ReadLogs, ReadResult, Reply, SubmitJob
+from flpoc.wire.requests import (
+    ASKS,
+    SUBMISSION,
+    AboutJob,
+    Ask,
+    ListJobs,
+    ReadLogs,
+    ReadResult,
+    Reply,
+    SubmitJob,
+)
 from flpoc.wire.transfers import read_chunks
 
 log = logging.getLogger("flpoc.server")
@@ -31,13 +42,34 @@ log = logging.getLogger("flpoc.server")
 NEWS_GAP = 0.05
 
 
+@attrs.frozen
+class Admitted:
+    """A call that is allowed.
+
+    Attributes:
+        who: The caller.
+        ask: What is asked for.
+        row: The job that it is about, if it is about one.
+    """
+
+    who: Identity
+    ask: Any
+    row: JobRow | None
+
+    @property
+    def job(self) -> JobRow:
+        assert self.row is not None
+        return self.row
+
+
 class UserService:
     """The remote procedures of users."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, door: Door) -> None:
         self._server = server
-        self._submissions = Submissions(server)
-        self._unary: dict[str, tuple[type, Callable[[Identity, Any], Awaitable[Any]]]] = {
+        self._door = door
+        self._submissions = Submissions(server, door)
+        self._unary: dict[str, tuple[type, Callable[[Admitted], Awaitable[Any]]]] = {
             "Status": (Ask, self.status),
             "Ready": (Ask, self.ready),
             "List": (ListJobs, self.list),
@@ -64,20 +96,32 @@ class UserService:
 
         async def answer(request: bytes, context: Any) -> bytes:
             async def work() -> Any:
-                who = caller(context, self._server.kit, name)
-                return await act(who, _expect(request, kind))
+                return await act(await self._admit(context, name, request, kind))
 
             return encode(await _reply(work))
 
         return answer
 
+    async def _admit(self, context: Any, call: str, request: bytes, kind: type) -> Admitted:
+        """Let a call in, or say why not: all that can be against it is known before it is written down."""
+        async with self._door.deciding(context, call, lambda: _about(_expect(request, kind))) as case:
+            ask = _expect(request, kind)
+            row = None
+            if isinstance(ask, (AboutJob, ReadLogs, ReadResult)):
+                row = await find_job(self._server.store, ask.job, ask.study)
+                case.about = f"{_about(attrs.evolve(ask, job=row.id))}, of {row.submitter}"
+                authorize(case.who, call, owner=row.submitter, owner_org=row.org)
+        return Admitted(case.who, ask, row)
+
     # -- the server
 
-    async def status(self, who: Identity, ask: Ask) -> Any:
+    async def status(self, call: Admitted) -> Any:
+        who = call.who
         return {**self._server.describe(), "user": who.name, "role": who.role, "org": who.org}
 
-    async def ready(self, who: Identity, ask: Ask) -> Any:
+    async def ready(self, call: Admitted) -> Any:
         """Answer once all named sites are connected, or the time is up."""
+        ask = call.ask
         changed = asyncio.Event()
         ring = changed.set
         self._server.sites.listen(ring)
@@ -87,30 +131,30 @@ class UserService:
                     changed.clear()
                     await changed.wait()
         except TimeoutError:
-            log.info("%s waited in vain for %s", who.name, ", ".join(ask.sites))
+            log.info("%s waited in vain for %s", call.who.name, ", ".join(ask.sites))
         finally:
             self._server.sites.forget(ring)
-        return await self.status(who, ask)
+        return await self.status(call)
 
     # -- jobs
 
-    async def _row(self, who: Identity, call: str, ask: Any) -> JobRow:
-        row = await find_job(self._server.store, ask.job, ask.study)
-        authorize(who, call, owner=row.submitter, owner_org=row.org)
-        return row
-
     async def submit(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         async def work() -> Any:
-            who = caller(context, self._server.kit, "Submit")
             stream = aiter(requests)
-            return await self._submissions.take(who, _expect(await anext(stream), SubmitJob), stream)
+            async with self._door.deciding(context, "Submit") as case:
+                ask = _expect(await anext(stream), SubmitJob)
+                case.about = _about(ask)
+                manifest = await self._submissions.check(case.who, ask)
+                case.about = f"{_about(ask)}, name {manifest.spec.name}"
+            return await self._submissions.take(case, ask, manifest, stream)
 
         return encode(await _reply(work))
 
-    async def list(self, who: Identity, ask: ListJobs) -> Any:
+    async def list(self, call: Admitted) -> Any:
+        ask = call.ask
         rows = await self._server.store.jobs("study = ?", ask.study)
         if ask.token:
-            job = await self._submissions.job_of_token(who, ask.study, ask.token)
+            job = await self._submissions.job_of_token(call.who, ask.study, ask.token)
             rows = [row for row in rows if row.id == job]
         rows = [row for row in rows if row.name.startswith(ask.name) and row.id.startswith(ask.id)]
         if ask.limit:
@@ -119,15 +163,14 @@ class UserService:
             rows.reverse()
         return [list_row(row, self._server) for row in rows]
 
-    async def meta(self, who: Identity, ask: AboutJob) -> Any:
-        return await about(await self._row(who, "Meta", ask), self._server)
+    async def meta(self, call: Admitted) -> Any:
+        return await about(call.job, self._server)
 
     async def watch(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         """Everything about a job, again whenever it changes, until it has ended; each round once."""
         async with within(context):
             try:
-                who = caller(context, self._server.kit, "Watch")
-                row = await self._row(who, "Watch", _expect(request, AboutJob))
+                row = (await self._admit(context, "Watch", request, AboutJob)).job
             except FlpocError as error:
                 yield encode(Reply(error.data, error.code, error.message, error.hint))
                 return
@@ -147,8 +190,8 @@ class UserService:
                     return
                 await self._server.bell.after(row.id, seen)
 
-    async def abort(self, who: Identity, ask: AboutJob) -> Any:
-        row = await self._row(who, "Abort", ask)
+    async def abort(self, call: Admitted) -> Any:
+        row = call.job
         if JobState(row.state).terminal:
             raise JobError(
                 f"job {row.id} has ended already: {row.state}", code="JOB_NOT_RUNNING", data={"status": row.state}
@@ -156,20 +199,19 @@ class UserService:
         await self._server.abort(row)
         return {"job_id": row.id, "status": "ABORTED"}
 
-    async def delete(self, who: Identity, ask: AboutJob) -> Any:
-        row = await self._row(who, "Delete", ask)
+    async def delete(self, call: Admitted) -> Any:
+        row = call.job
         if row.id in self._server.runs:
             raise JobError(f"job {row.id} is {row.state}", code="JOB_NOT_DONE", hint=f"flpoc job abort {row.id}")
         return await self._submissions.delete(row)
 
-    async def logs(self, who: Identity, ask: ReadLogs) -> Any:
-        row = await self._row(who, "Logs", ask)
-        return await asyncio.to_thread(log_answer, row, ask, self._server.logs)
+    async def logs(self, call: Admitted) -> Any:
+        return await asyncio.to_thread(log_answer, call.job, call.ask, self._server.logs)
 
     # -- results
 
-    async def results(self, who: Identity, ask: AboutJob) -> Any:
-        row = await self._row(who, "Results", ask)
+    async def results(self, call: Admitted) -> Any:
+        row = call.job
         if not JobState(row.state).terminal:
             raise JobError(f"job {row.id} is {row.state}", code="JOB_NOT_DONE", hint=f"flpoc job wait {row.id}")
         files = await asyncio.to_thread(result_files, self._server.files.job(row.id))
@@ -177,16 +219,29 @@ class UserService:
 
     async def download(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         async with within(context):
-            who = caller(context, self._server.kit, "Download")
-            ask = _expect(request, ReadResult)
-            row = await self._row(who, "Download", ask)
-            path: Path = result_file(self._server.files.job(row.id), ask.path)
+            call = await self._admit(context, "Download", request, ReadResult)
+            ask = call.ask
+            path: Path = result_file(self._server.files.job(call.job.id), ask.path)
             async for chunk in read_chunks(path, ask.offset, ask.size):
                 yield chunk
 
 
+def _about(ask: Any) -> str:
+    """What a request is about, in words for the audit log."""
+    match ask:
+        case ReadResult():
+            return f"{ask.path} of job {ask.job}, study {ask.study}"
+        case AboutJob() | ReadLogs():
+            return f"job {ask.job}, study {ask.study}"
+        case SubmitJob():
+            return f"archive {ask.archive}, study {ask.study}"
+        case ListJobs():
+            return f"study {ask.study}"
+    return "server"
+
+
 def _expect(request: bytes, kind: type) -> Any:
-    message = ASKS.decode(request)
+    message = (SUBMISSION if kind is SubmitJob else ASKS).decode(request)
     if not isinstance(message, kind):
         raise FlpocError(f"a {type(message).__name__} where a {kind.__name__} belongs", code="INVALID_ARGS")
     return message

@@ -1,25 +1,12 @@
-"""The channel of a session, and why there is none: said once, in plain words.
-
-gRPC hides why a handshake failed. When it did, the same handshake is done
-again with the standard library, which tells.
-"""
+"""The channel of a session, and why there is none: said once, in plain words."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import ssl
-import time
 from typing import Any
 
-from flpoc.errors import AuthError, ConnectionFailed, DeadlineError, FlpocError
-from flpoc.provision.kits import Kit
-
-_SAME_PROJECT = "is the kit of the same project as the server? `flpoc preflight-check` compares them"
-_WHO_LISTENS = "check that the server runs (`flpoc poc start` for a proof of concept), and the address in the kit"
-_MISMATCH = 62
-_EXPIRED = 10
-_TOO_EARLY = 9
+from flpoc.errors import AuthError, ConnectionFailed, DeadlineError, FlpocError, KitError
+from flpoc.provision.kits import Kit, check_pair
+from flpoc.wire.reaching import diagnose, no_flpoc
 
 
 def open_channel(kit: Kit, timeout: float) -> Any:
@@ -45,7 +32,7 @@ def lost(kit: Kit, error: Any) -> FlpocError:
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         return AuthError(details or "the server does not allow it")
     if code is grpc.StatusCode.UNIMPLEMENTED:
-        return _no_flpoc(kit)
+        return no_flpoc(kit)
     return ConnectionFailed(
         f"the connection to the server at {kit.server_address} broke off: {details or code.name}",
         hint="try again; if it stays so, see the log of the server",
@@ -58,144 +45,17 @@ def why_unreachable(kit: Kit, error: Any, timeout: float) -> FlpocError:
 
     if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return lost(kit, error)
-    found = _dial(kit, until=time.monotonic() + max(0.2, min(1.0, timeout / 4)), timeout=timeout)
+    try:
+        check_pair(kit)
+    except KitError as broken:
+        return broken
+    found = diagnose(kit, timeout=timeout)
     if found is not None:
         return found
     return ConnectionFailed(
         f"the server at {kit.server_address} cannot be reached: {_short(error) or error.code().name}",
         hint="try again; if it stays so, see the log of the server",
     )
-
-
-def _dial(kit: Kit, *, until: float, timeout: float) -> FlpocError | None:
-    """Connect step by step, and tell which step fails; None if none does."""
-    place = kit.server_address
-    try:
-        plain = socket.create_connection((kit.settings.server_host, kit.settings.server_port), _left(until))
-    except socket.gaierror as error:
-        return ConnectionFailed(
-            f"the server's host {kit.settings.server_host!r} cannot be found: {error.strerror}",
-            hint="check the address in the kit, or write another into its local/connect.json",
-        )
-    except ConnectionRefusedError:
-        return ConnectionFailed(f"nothing listens at {place}", hint=_WHO_LISTENS)
-    except TimeoutError:
-        return ConnectionFailed(
-            f"{place} does not answer within {timeout:g} s",
-            hint="check the address, and firewalls between here and there; --connect-timeout waits longer",
-        )
-    except OSError as error:
-        return ConnectionFailed(f"{place} cannot be reached: {error.strerror or error}", hint=_WHO_LISTENS)
-    with plain:
-        return _shake_hands(kit, plain, until)
-
-
-def _shake_hands(kit: Kit, plain: socket.socket, until: float) -> FlpocError | None:
-    place = kit.server_address
-    plain.settimeout(_left(until))
-    try:
-        with _tls(kit).wrap_socket(plain, server_hostname=kit.certificate_name) as secure:
-            return _listen(kit, secure)
-    except ssl.SSLCertVerificationError as error:
-        return _not_trusted(kit, error, until)
-    except TimeoutError:
-        return ConnectionFailed(f"{place} takes connections, but says nothing: no flpoc server", hint=_WHO_LISTENS)
-    except OSError as error:
-        if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
-            return _refused(kit, error)
-        why = getattr(error, "reason", "") or error.strerror or type(error).__name__
-        return ConnectionFailed(f"what listens at {place} is no flpoc server: {_words(why)}", hint=_WHO_LISTENS)
-
-
-def _tls(kit: Kit, *, trusting: bool = False) -> ssl.SSLContext:
-    from flpoc.provision.kit_settings import STARTUP, STEM
-
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.set_alpn_protocols(["h2"])
-    if trusting:
-        # only to read the certificate of who is not trusted; nothing is sent
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    else:
-        tls.load_verify_locations(cadata=kit.root_pem.decode())
-        own = kit.folder / STARTUP / STEM[kit.kind]
-        tls.load_cert_chain(own.with_name(own.name + ".crt"), own.with_name(own.name + ".key"))
-    return tls
-
-
-def _listen(kit: Kit, secure: ssl.SSLSocket) -> FlpocError | None:
-    """In TLS 1.3 a server refuses our certificate only after the handshake."""
-    if secure.selected_alpn_protocol() != "h2":
-        return _no_flpoc(kit)
-    try:
-        if not secure.recv(1):
-            return _refused(kit, None)
-    except TimeoutError:
-        return None
-    except OSError as error:
-        return _refused(kit, error)
-    return None
-
-
-def _refused(kit: Kit, error: OSError | None) -> FlpocError:
-    from flpoc.errors import KitError
-    from flpoc.provision.identity import verify_certificate
-
-    why = _words(getattr(error, "reason", None) or "it closes the connection")
-    try:
-        verify_certificate(kit.certificate_pem, kit.root_pem)
-    except KitError as found:
-        why = found.message
-    return AuthError(
-        f"the server at {kit.server_address} refuses the certificate of {kit.settings.name!r}: {why}",
-        hint=f"it may have expired or be of another project; {_SAME_PROJECT}",
-    )
-
-
-def _not_trusted(kit: Kit, error: ssl.SSLCertVerificationError, until: float) -> FlpocError:
-    place, wanted = kit.server_address, kit.certificate_name
-    if error.verify_code == _MISMATCH:
-        return ConnectionFailed(
-            f"the certificate of the server at {place} is not for {wanted!r}, which the kit expects",
-            hint=_SAME_PROJECT,
-        )
-    if error.verify_code in (_EXPIRED, _TOO_EARLY):
-        return ConnectionFailed(
-            f"the certificate of the server at {place} is not valid now: {error.verify_message}",
-            hint="set the clocks right, or provision the server anew",
-        )
-    issuer = _issuer(kit, until)
-    return ConnectionFailed(
-        f"the certificate of the server at {place} is not of project {kit.settings.project!r}"
-        + (f": it was issued by {issuer!r}" if issuer else "")
-        + f" (expected was a certificate for {wanted!r})",
-        hint=f"{_SAME_PROJECT}; a proxy or service mesh that intercepts TLS looks like this, too",
-    )
-
-
-def _issuer(kit: Kit, until: float) -> str:
-    """Who issued the certificate that the server shows; empty when it cannot be found out."""
-    from cryptography import x509
-
-    with contextlib.suppress(OSError, ValueError):
-        place = (kit.settings.server_host, kit.settings.server_port)
-        with socket.create_connection(place, _left(until)) as plain, _tls(kit, trusting=True).wrap_socket(plain) as tls:
-            shown = tls.getpeercert(binary_form=True)
-        return x509.load_der_x509_certificate(shown).issuer.rfc4514_string() if shown else ""
-    return ""
-
-
-def _no_flpoc(kit: Kit) -> ConnectionFailed:
-    return ConnectionFailed(f"what listens at {kit.server_address} is no flpoc server", hint=_WHO_LISTENS)
-
-
-def _left(until: float) -> float:
-    return max(0.1, until - time.monotonic())
-
-
-def _words(reason: str) -> str:
-    """``TLSV1_ALERT_UNKNOWN_CA`` in words."""
-    return reason.replace("_", " ").lower()
 
 
 def _short(error: Any) -> str:

@@ -52,7 +52,9 @@ def submit(session: Session, folder: Path, token: str, keep: Path | None) -> Sub
     from flpoc.wire.requests import SubmitJob
 
     if token and not SUBMIT_TOKEN.match(token):
-        raise UsageError("a submit token has 1 to 128 characters: letters, digits, . _ : -")
+        raise UsageError(
+            "a submit token has 1 to 128 characters: letters, digits, . _ : -", hint="for example --submit-token run-7"
+        )
     found, note = find_job_folder(folder)
     spec = in_study(read_job(found), session.study)
     kit = session.kit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,18 @@ from typing import Any
 import grpc
 
 from flpoc import API, __version__
-from flpoc.errors import Disagreement, FlpocError, from_code
+from flpoc.audit.log import AuditLog
+from flpoc.errors import ConfigError, Disagreement, FlpocError, from_code
+from flpoc.filtering import FilterSpec
 from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.plugins import Plugins
+from flpoc.provision.kit_settings import LOCAL, POLICY
 from flpoc.provision.kits import Kit
 from flpoc.serving import Background
+from flpoc.settings import structure, structure_named
+from flpoc.site.consent import Consents
+from flpoc.site.contact import Contact
+from flpoc.site.datasets import granted
 from flpoc.site.jobs import SiteJob
 from flpoc.wire.codec import encode
 from flpoc.wire.messages import (
@@ -44,14 +50,20 @@ class Agent:
         self.name = kit.settings.name
         self.state = state
         self.policy = kit.policy
+        self.filters = site_filters(kit, plugins)
+        self.audit = AuditLog(state)
+        self.consents = Consents(kit, self.policy, self.audit)
         self.loop = asyncio.get_running_loop()
         name = self.policy.get("launcher") or kit.settings.launcher
-        self.attempts = Attempts(state, plugins.create("launchers", name), name)
+        launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
+        self.attempts = Attempts(state, launcher, name, hidden=(kit.folder,))
+        self.datasets = granted(self.policy["datasets"])
         self._inventory = plugins.inventory()
         self._jobs: dict[tuple[str, int], SiteJob] = {}
         self._queue: asyncio.Queue[Any] | None = None
         self._background = Background(log)
         self.later = self._background.later
+        self._contact = Contact(kit, self.audit, self.later)
         self._credentials = grpc.ssl_channel_credentials(kit.root_pem, kit.key_pem, kit.certificate_pem)
         self._control = self._channel(separate=False)
         self._bulk = self._channel(separate=True)
@@ -86,20 +98,21 @@ class Agent:
         Raises:
             FlpocError: The server refuses this site for good.
         """
-        last_contact = time.monotonic()
         while True:
+            why = "the server has ended the connection"
             try:
                 await self._connect()
-                last_contact = time.monotonic()
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.PERMISSION_DENIED:
-                    raise from_code("AUTH_FAILED", f"the server refuses {self.name}: {error.details()}") from None
-                log.info("no connection: %s %s", error.code().name, error.details())
+                    refusal = from_code("AUTH_FAILED", f"the server refuses {self.name}: {error.details()}")
+                    await self._contact.refused(refusal)
+                    raise refusal from None
+                why = f"{error.code().name} {error.details()}"
+            self._contact.lost(why)
             for job in self._jobs.values():
                 job.disconnected()
             # reconnecting is paced, so that a server that comes back is not run over by all its sites
-            away = time.monotonic() - last_contact
-            await asyncio.sleep(min(max(_FIRST_PAUSE, away / 10), _LONGEST_PAUSE))
+            await asyncio.sleep(min(max(_FIRST_PAUSE, self._contact.away / 10), _LONGEST_PAUSE))
 
     async def _connect(self) -> None:
         queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -124,6 +137,7 @@ class Agent:
         await asyncio.gather(*(job.stop() for job in list(self._jobs.values())), return_exceptions=True)
         await self._background.cancel()
         await asyncio.gather(self._control.close(None), self._bulk.close(None))
+        await asyncio.to_thread(self.audit.close)
 
     # -- what jobs use
 
@@ -156,6 +170,7 @@ class Agent:
     def forget(self, job: SiteJob) -> None:
         if self._jobs.get((job.job, job.run)) is job:
             del self._jobs[(job.job, job.run)]
+            self.consents.forget(job.job, job.run)
 
     # -- what the server says
 
@@ -163,6 +178,7 @@ class Agent:
         match message:
             case Welcome():
                 self._queue = queue
+                self._contact.made()
                 where = self.kit.server_address
                 log.info("site %s: registered with project %s at %s", self.name, message.project, where)
                 for job in self._jobs.values():
@@ -191,3 +207,20 @@ class Agent:
             job = self._jobs[key] = SiteJob(self, want.job, want.run, folder, [])
             self.send(job.report)
         job.want(want)
+
+
+def site_filters(kit: Kit, plugins: Plugins) -> tuple[FilterSpec, ...]:
+    """The filters that the site's policy wants for every update, whatever a job says.
+
+    Raises:
+        ConfigError: One of them is not there or its settings are wrong: a site does not run without its filters.
+    """
+    where = f"{kit.folder / LOCAL / POLICY}: filters"
+    found = structure_named(kit.policy["filters"], FilterSpec, where)
+    for place, one in enumerate(found):
+        try:
+            offer = plugins.find("filters", one.name)
+        except FlpocError as error:
+            raise ConfigError(f"{where}[{place}]: {error.message}", hint=error.hint) from None
+        structure(one.settings, offer.component.settings, where=f"{where}[{place}].settings")
+    return found

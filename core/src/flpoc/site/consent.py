@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
-from flpoc.errors import AuthError
+import attrs
+
+from flpoc.audit.log import AuditLog
+from flpoc.audit.records import Decision, Principal
+from flpoc.errors import AuthError, FlpocError, KitError
 from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
+from flpoc.provision.identity import identity_of
 from flpoc.provision.kits import Kit
 
 #: Roles whose jobs a site runs.
@@ -31,3 +38,48 @@ def consent(kit: Kit, signed: SignedJob, policy: dict[str, Any]) -> Manifest:
     if command and command[0] not in {"python", "python3", policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")
     return manifest
+
+
+class Consents:
+    """What this site decides about jobs: each decision is in its audit log before anything is done about the job."""
+
+    def __init__(self, kit: Kit, policy: dict[str, Any], audit: AuditLog) -> None:
+        self._kit = kit
+        self._policy = policy
+        self._audit = audit
+        self._written: dict[tuple[str, int], Decision] = {}
+
+    async def ask(self, job: str, run: int, signed: SignedJob) -> Manifest:
+        """Check a job, as :func:`consent` does, and write down what comes of it.
+
+        Being asked the same again, as after a full disk, is no decision of its own.
+
+        Raises:
+            FlpocError: The job is refused; or the decision cannot be written down.
+        """
+        decision = Decision(_signer(signed), "run", f"job {job}, run {run}", "allow")
+        try:
+            manifest = await asyncio.to_thread(consent, self._kit, signed, self._policy)
+        except FlpocError as error:
+            with contextlib.suppress(FlpocError):  # the audit log says itself that it could not
+                await self._write(job, run, attrs.evolve(decision, outcome="deny", reason=error.message))
+            raise
+        await self._write(job, run, decision)
+        return manifest
+
+    async def _write(self, job: str, run: int, decision: Decision) -> None:
+        if self._written.get((job, run)) != decision:
+            await self._audit.write(decision, durable=decision.outcome == "allow")
+            self._written[job, run] = decision
+
+    def forget(self, job: str, run: int) -> None:
+        """The job is not here any more."""
+        self._written.pop((job, run), None)
+
+
+def _signer(signed: SignedJob) -> Principal:
+    """Whose certificate came with the job; what it says is believed only where the decision is to allow it."""
+    try:
+        return Principal.of(identity_of(signed.certificate))
+    except KitError:
+        return Principal()

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from flpoc.errors import ConfigError
+from flpoc.filtering import FilterSpec
 from flpoc.settings import parse_json, plain, structure
 from flpoc.wire.messages import Announce
 
@@ -36,18 +37,20 @@ class SiteFiles:
         return self.folder / "trainer.log"
 
     @property
+    def models(self) -> Path:
+        """Received models, which a job's script reads."""
+        return self.folder / "in"
+
+    @property
     def signed(self) -> Path:
         return self.folder / "signed.json"
 
     def model(self, round_number: int, checksum: str) -> Path:
-        return self.folder / "in" / f"{round_number}.{checksum}.safetensors"
-
-    def outgoing(self, round_number: int, attempt: int, checksum: str) -> Path:
-        return self.folder / "outbox" / f"{round_number}.{attempt}.{checksum}.safetensors"
+        return self.models / f"{round_number}.{checksum}.safetensors"
 
     def drop_models(self, before: int) -> None:
         """Delete received models of earlier rounds; a script that maps one keeps it."""
-        for path in (self.folder / "in").glob("*.safetensors"):
+        for path in self.models.glob("*.safetensors"):
             if int(path.name.split(".")[0]) < before:
                 path.unlink(missing_ok=True)
 
@@ -55,31 +58,52 @@ class SiteFiles:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Outbox:
-    """Finished updates that the server has not committed yet. Its files are the truth."""
+@attrs.frozen
+class Note:
+    """What is written down of an update.
 
-    def __init__(self, files: SiteFiles) -> None:
-        self._files = files
+    Attributes:
+        announce: What the server is told.
+        policy: Filters that the site's policy wanted when it was taken.
+    """
+
+    announce: Announce
+    policy: tuple[FilterSpec, ...]
+
+
+class Outbox:
+    """Updates that the server has not committed yet. Its files are the truth.
+
+    What was noted under another *policy* is not among them: it is deleted,
+    and ``outdated`` has its round.
+    """
+
+    def __init__(self, folder: Path, policy: tuple[FilterSpec, ...] = ()) -> None:
+        self._folder = folder
+        self._policy = policy
         self._entries: dict[int, Announce] = {}
-        folder = files.folder / "outbox"
+        self.outdated: set[int] = set()
         for path in sorted(folder.glob("*.json")):
-            entry = _noted(path)
-            if entry is not None and self.path(entry).is_file():
-                self._entries[entry.round] = entry
-            else:
+            note = _noted(path)
+            if note is None or not self.path(note.announce).is_file():
                 # begun, and not brought to an end: the script is asked again
                 path.unlink()
                 path.with_suffix(".safetensors").unlink(missing_ok=True)
+            elif note.policy != policy:
+                self.outdated.add(note.announce.round)
+                self.drop(note.announce)
+            else:
+                self._entries[note.announce.round] = note.announce
 
     def path(self, entry: Announce) -> Path:
-        return self._files.outgoing(entry.round, entry.attempt, entry.checksum)
+        return self._folder / f"{entry.round}.{entry.attempt}.{entry.checksum}.safetensors"
 
     def note(self, entry: Announce) -> None:
         """Write down what is to be said of an update, before its file is taken (blocking)."""
         path = self.path(entry).with_suffix(".json")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(plain(entry)))
+        part.write_text(json.dumps(plain(Note(entry, self._policy))))
         part.rename(path)
 
     def add(self, entry: Announce) -> None:
@@ -103,9 +127,9 @@ class Outbox:
                 self.drop(entry)
 
 
-def _noted(path: Path) -> Announce | None:
+def _noted(path: Path) -> Note | None:
     """What :meth:`Outbox.note` wrote; None if power was lost meanwhile."""
     try:
-        return structure(parse_json(path.read_bytes(), str(path)), Announce)
+        return structure(parse_json(path.read_bytes(), str(path)), Note)
     except ConfigError:
         return None

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING
 import attrs
 import grpc
 
-from flpoc.errors import FlpocError, ResourceError
+from flpoc.errors import FlpocError, IntegrityError, ResourceError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.jobs.states import Cause
-from flpoc.models.handover import take
-from flpoc.site.consent import consent
-from flpoc.site.files import Outbox, SiteFiles
+from flpoc.site.departures import AGAIN_LATER, DepartureEvents, Departures
+from flpoc.site.files import SiteFiles
+from flpoc.site.gate_host import GateHost
 from flpoc.site.log_shipper import LogShipper
+from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
-from flpoc.wire.job_messages import Give, Logged, Submit
+from flpoc.wire.job_messages import Give, Logged
 from flpoc.wire.messages import (
     INLINE_BYTES,
     PUSHED,
@@ -53,10 +54,8 @@ log = logging.getLogger("flpoc.site")
 
 #: Seconds that a script gets to end by itself when it is stopped.
 STOP_GRACE = 2.0
-#: Seconds after which something that the server, or a full disk, put off is tried again.
-AGAIN_LATER = 2.0
-#: Metrics that wait for a connection; older ones are dropped.
-METRICS_KEPT = 100_000
+#: What an archive may take for a file besides its bytes: names of up to 4 KiB, twice.
+ENTRY_BYTES = 10_000
 
 
 class SiteJob:
@@ -66,7 +65,12 @@ class SiteJob:
         self.job, self.run = job, run
         self.files = SiteFiles(folder)
         self.report = JobReport(job, run, "preparing")
-        self.outbox = Outbox(self.files)
+        events = DepartureEvents(self._announce, self.fail)
+        self.departures = Departures(
+            self.files, job=job, run=run, site=agent.name, policy=agent.filters,
+            share_metrics=agent.policy["share_metrics"], events=events,
+        )  # fmt: skip
+        self.outbox = self.departures.outbox
         self._agent = agent
         self._left = left
         self._want: JobWant | None = None
@@ -74,8 +78,7 @@ class SiteJob:
         self._manifest: Manifest | None = None
         self._host: TrainerHost | None = None
         self._uploads: dict[int, asyncio.Task[None]] = {}
-        self._metrics: list[MetricRow] = []
-        self._metrics_first = 0
+        self._metrics = MetricShipper(self._send_metrics)
         self._ended = asyncio.Event()
         self._shipper = LogShipper(self.files.log, self._send_log)
         self._loop = asyncio.create_task(self._reconcile_forever(), name=f"job {job}")
@@ -128,7 +131,7 @@ class SiteJob:
             return
         if self.report.phase == "failed":
             return
-        self.outbox.drop_committed(want.committed)
+        self.departures.drop_before(want.task.round if want.task is not None else -1, want.committed)
         await self._prepare(want)
         await self._ensure_host()
         if want.task is not None:
@@ -137,32 +140,54 @@ class SiteJob:
     async def _prepare(self, want: JobWant) -> None:
         if self._manifest is not None:
             return
-        kit, policy = self._agent.kit, self._agent.policy
         signed = want.signed if want.signed is not None else await asyncio.to_thread(_kept, self.files.signed)
-        manifest = await asyncio.to_thread(consent, kit, signed, policy)
+        manifest = await self._agent.consents.ask(self.job, self.run, signed)
+        self._guard(manifest)
+        if self.departures.gate is not None:
+            await self.departures.gate.check()
         if want.signed is not None:
             await asyncio.to_thread(_keep, self.files.signed, signed)
         if not self.files.job.exists():
-            await self._fetch_archive(want)
+            await self._fetch_archive(manifest)
             await asyncio.to_thread(unpack, self.files.archive, self.files.job, manifest.files)
             self.files.archive.unlink()
-        self._manifest = manifest  # only now: what failed on the way here is done again
+        self._known(manifest)  # only now: what failed on the way here is done again
 
-    async def _fetch_archive(self, want: JobWant) -> None:
+    def _guard(self, manifest: Manifest) -> None:
+        """See to it that updates pass the job's filters, then the site's own, whatever the job says."""
+        agent = self._agent
+        filters = (*manifest.spec.filters, *agent.filters)
+        if filters and self.departures.gate is None:
+            self.departures.gate = GateHost(
+                site=agent.name, plugins=agent.kit.settings.plugins, filters=filters, state=agent.state,
+                folder=self.files.folder / "gate", moved=self._moved,
+            )  # fmt: skip
+
+    def _known(self, manifest: Manifest) -> None:
+        self._guard(manifest)
+        self._manifest = manifest
+        self.departures.begin()
+
+    async def _fetch_archive(self, manifest: Manifest) -> None:
         # unpack checks every file against the signed manifest: no checksum of the archive is needed
+        most = sum(entry.size + ENTRY_BYTES for entry in manifest.files) + ENTRY_BYTES
+        came = 0
         request = encode(Fetch(self.job, self.run, "archive", 0, "", 0))
         part = self.files.archive.with_suffix(".part")
         with part.open("wb") as file:
             async for chunk in self._agent.fetch(request):
+                came += len(chunk)
+                if came > most:
+                    raise IntegrityError("the server sends more than the files of the job can take")
                 await asyncio.to_thread(file.write, chunk)
         part.rename(self.files.archive)
 
     async def resume(self) -> None:
         """After a restart of the agent: meet the trainer that still runs, before the server is back."""
         if self._left and self.files.job.exists():
-            self._manifest = await asyncio.to_thread(
-                consent, self._agent.kit, _kept(self.files.signed), self._agent.policy
-            )
+            signed = _kept(self.files.signed)
+            manifest = await self._agent.consents.ask(self.job, self.run, signed)
+            self._known(manifest)
             await self._ensure_host()
 
     async def _ensure_host(self) -> None:
@@ -171,13 +196,14 @@ class SiteJob:
         assert self._manifest is not None
         agent = self._agent
         events = TrainerEvents(
-            joined=self._joined, submitted=self._submitted, failed=self.fail, moved=self._moved,
+            joined=self._joined, submitted=self.departures.take, failed=self.fail, moved=self._moved,
             spoke=self._shipper.news, logged=self._logged, ended=self._ended.set,
         )  # fmt: skip
         self._host = TrainerHost(
             job=self.job, run=self.run, site=agent.name, spec=self._manifest.spec, files=self.files,
             sockets=agent.state / "sockets" / f"{self.job}.{self.run}", attempts=agent.attempts, events=events,
             project=agent.kit.settings.project, python=str(agent.policy.get("python") or ""),
+            datasets=agent.datasets, plugins=agent.kit.settings.plugins,
         )  # fmt: skip
         left, self._left = self._left, []
         try:
@@ -190,6 +216,11 @@ class SiteJob:
     async def _perform(self, want: JobWant, task: Task) -> None:
         if (entry := self.outbox.get(task.round)) is not None:
             self._announce(entry)
+            return
+        if self.departures.has(task.round):
+            return  # its filters are at work
+        if (cause := self.departures.unfit(task.round)) is not None:
+            self.fail(cause)
             return
         assert self._host is not None
         path = ""
@@ -226,48 +257,25 @@ class SiteJob:
     def _moved(self) -> None:
         self._agent.send(Progress(self.job, self.run))
 
-    async def _submitted(self, attempt: Attempt, message: Submit) -> bool:
-        """Take the script's answer into the outbox; says whether it is safe there."""
-        if self.outbox.get(message.round) is not None:
-            return True
-        entry = Announce(
-            job=self.job, run=self.run, round=message.round, kind=message.kind, attempt=attempt.number,
-            size=message.size, checksum=message.checksum, weight=message.weight, params_type=message.params_type,
-            metrics=message.metrics, meta=message.meta, evaluates=message.evaluates,
-        )  # fmt: skip
-        try:
-            await asyncio.to_thread(self._into_outbox, attempt, message, entry)
-        except (FlpocError, OSError) as error:
-            text = error.message if isinstance(error, FlpocError) else str(error)
-            self.fail(Cause(site=self._agent.name, phase="sending", round=message.round, message=text))
-            return False
-        self.outbox.add(entry)
-        self._announce(entry)
-        return True
-
-    def _into_outbox(self, attempt: Attempt, message: Submit, entry: Announce) -> None:
-        self.outbox.note(entry)
-        take(Path(attempt.folder), message.file, message.size, self.outbox.path(entry))
-
     def _announce(self, entry: Announce) -> None:
         if entry.size <= INLINE_BYTES:
             entry = attrs.evolve(entry, inline=self.outbox.path(entry).read_bytes())
         self._agent.send(entry)
 
     def _logged(self, message: Logged) -> None:
-        self._metrics.extend(message.rows)
-        excess = len(self._metrics) - METRICS_KEPT
-        if excess > 0:
-            del self._metrics[:excess]
-            self._metrics_first += excess
-        first = self._metrics_first + len(self._metrics) - len(message.rows)
-        self._agent.send(Metrics(self.job, self.run, first, message.rows))
+        if self._agent.policy["share_metrics"]:
+            self._metrics.add(message.rows)
+
+    def _send_metrics(self, first: int, rows: tuple[MetricRow, ...]) -> None:
+        self._agent.send(Metrics(self.job, self.run, first, rows))
 
     def fail(self, cause: Cause) -> None:
         """This site's part in the job is over; the server decides about the job."""
         if self.report.phase != "failed":
+            if not self._agent.policy["share_logs"]:
+                cause = attrs.evolve(cause, log_tail=())
             log.warning("job %s: failed: %s", self.job, cause.message or cause.signal or cause.exception)
-            self.report = JobReport(self.job, self.run, "failed", cause, cause.round)
+            self.report = JobReport(self.job, self.run, "failed", cause.cut(), cause.round)
             self._agent.send(self.report)
 
     # -- what the server answers
@@ -318,14 +326,12 @@ class SiteJob:
 
     def disconnected(self) -> None:
         self._shipper.pause()
+        self._metrics.pause()
 
     def logs_have(self, message: LogsHave) -> None:
         if self._agent.policy["share_logs"]:
             self._shipper.resume(message.offset)
-        missing = self._metrics[max(0, message.metrics - self._metrics_first) :]
-        first = self._metrics_first + len(self._metrics) - len(missing)
-        for start in range(0, len(missing), 1000):
-            self._agent.send(Metrics(self.job, self.run, first + start, tuple(missing[start : start + 1000])))
+        self._metrics.resume(message.metrics)
 
     def _send_log(self, offset: int, data: bytes) -> None:
         self._agent.send(LogLines(self.job, self.run, offset, data))
@@ -360,6 +366,7 @@ class SiteJob:
         self._loop.cancel()
         for upload in list(self._uploads.values()):
             upload.cancel()
+        await self.departures.stop()
         for attempt in self._left:
             await asyncio.to_thread(self._agent.attempts.stop, attempt, STOP_GRACE)
             self._agent.attempts.forget(attempt)

@@ -16,7 +16,7 @@ from flpoc.errors import FlpocError
 from flpoc.jobs.attempts import Attempt, Attempts, signal_name
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
-from flpoc.launching import Needs, Status
+from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
@@ -66,8 +66,20 @@ class TrainerHost:
     """Runs the trainer of one job, again if it is killed."""
 
     def __init__(
-        self, *, job: str, run: int, site: str, spec: JobSpec, files: SiteFiles, sockets: Path, attempts: Attempts,
-        events: TrainerEvents, project: str, python: str
+        self,
+        *,
+        job: str,
+        run: int,
+        site: str,
+        spec: JobSpec,
+        files: SiteFiles,
+        sockets: Path,
+        attempts: Attempts,
+        events: TrainerEvents,
+        project: str,
+        python: str,
+        datasets: tuple[Mount, ...],
+        plugins: tuple[str, ...],
     ) -> None:
         self._job, self._run, self._site = job, run, site
         self._spec = spec
@@ -78,6 +90,8 @@ class TrainerHost:
         self._events = events
         self._project = project
         self._python = python
+        self._datasets = datasets
+        self._plugins = plugins
         self._attempt: Attempt | None = None
         self._socket: asyncio.AbstractServer | None = None
         self._link: Link | None = None
@@ -122,6 +136,8 @@ class TrainerHost:
                 self._argv(),
                 log=self._files.log,
                 socket=self._sockets / SOCKET_NAME,
+                reads=(self._files.job / "code", self._files.models),
+                datasets=self._datasets,
                 env={**self._script.env, "FLPOC_CODE": str(self._files.job / "code"), "FLPOC_SITE": self._site},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib),
                 project=self._project,
@@ -256,7 +272,7 @@ class TrainerHost:
 
     def _greeting(self, attempt: Attempt) -> TrainerStart:
         return TrainerStart(
-            self._job, self._site, self._run, attempt.number, self._spec.seed, self._spec.rounds
+            self._job, self._site, self._run, attempt.number, self._spec.seed, self._spec.rounds, self._plugins
         )
 
     async def _take(self, attempt: Attempt, message: Any) -> None:

@@ -16,7 +16,12 @@ from flpoc.jobs.spec import JOB_ID, SITE_NAME
 _XXH3 = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MOST = 1 << 62
+#: Numbers that one update may carry; logs of numbers may have more.
+MOST_METRICS = 1000
+#: What a script may add to an update, as JSON.
+MOST_META_BYTES = 128 << 10
 _DEPTH = 16
+_PLAIN = frozenset({dict, list, tuple, bool, int, float, str, type(None)})
 
 
 def job_id(_: Any, attribute: Any, value: str) -> None:
@@ -84,25 +89,41 @@ def params_type(_: Any, attribute: Any, value: str) -> None:
         raise ValueError(f"{attribute.name}: {value[:40]!r} is neither FULL nor DIFF")
 
 
+def metric_name(_: Any, attribute: Any, value: str) -> None:
+    """What trackers show, and files and tables are made of."""
+    if not value or len(value) > 200 or not value.isprintable():
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not 1 to 200 printable characters")
+
+
+def as_metric_name(text: str) -> str:
+    """*text*, changed until :func:`metric_name` takes it."""
+    return "".join(one if one.isprintable() else "?" for one in text[:200]) or "?"
+
+
 def metrics(_: Any, attribute: Any, value: dict[str, float]) -> None:
+    if len(value) > MOST_METRICS:
+        raise ValueError(f"{attribute.name}: {len(value)} numbers; at most {MOST_METRICS} are taken")
     for name, number in value.items():
+        metric_name(_, attribute, name)
         if not math.isfinite(number):
             raise ValueError(f"{attribute.name}: {name[:80]!r} is {number}")
 
 
 def plain_json(_: Any, attribute: Any, value: Any) -> None:
     """Only what JSON can say: it is kept as JSON."""
-    if not _is_plain(value, 0):
+    if not _is_plain(value):
         raise ValueError(f"{attribute.name}: not plain JSON data")
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    if depth > _DEPTH:
-        return False
-    if isinstance(value, dict):
-        return all(type(key) is str and _is_plain(each, depth + 1) for key, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(each, depth + 1) for each in value)
-    if type(value) is float:
-        return math.isfinite(value)
-    return value is None or type(value) in (bool, int, str)
+def _is_plain(value: Any) -> bool:
+    level, depth = [value], 0
+    while level and depth <= _DEPTH:
+        maps = [one for one in level if type(one) is dict]
+        if not set(map(type, level)) <= _PLAIN or any(set(map(type, one)) - {str} for one in maps):
+            return False
+        if not all(math.isfinite(one) for one in level if type(one) is float):
+            return False
+        inner = [one for one in level if type(one) in (list, tuple)]
+        level = [one for each in inner for one in each] + [one for each in maps for one in each.values()]
+        depth += 1
+    return not level

@@ -12,7 +12,7 @@ import attrs
 
 from flpoc.jobs.spec import JobSpec
 from flpoc.wire import checks
-from flpoc.wire.codec import Family
+from flpoc.wire.codec import PLAIN_BYTES, Family
 from flpoc.wire.messages import MetricRow, Refused, TaskKind
 
 
@@ -35,6 +35,7 @@ class TrainerStart:
     attempt: int
     seed: int
     total_rounds: int
+    plugins: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -184,7 +185,10 @@ class Finished:
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
 
 
-FROM_TRAINER = Family("trainer", LocalHello, Submit, Failed, Beat, Logged)
+FROM_TRAINER = Family("trainer", LocalHello, Submit, Failed, Beat, Logged, plain_limit=PLAIN_BYTES)
 TO_TRAINER = Family("agent", TrainerStart, Refused, Give, Taken, Over)
 FROM_CONTROLLER = Family("controller", LocalHello, Assign, Commit, Finished, Failed, Beat)
-TO_CONTROLLER = Family("owner", ControllerStart, Refused, Closed, Committed, Over)
+#: A closed round says all that its sites have said.
+TO_CONTROLLER = Family(
+    "owner", ControllerStart, Refused, Closed, Committed, Over, limit=64 << 20, plain_limit=64 << 20
+)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.errors import IntegrityError
-from flpoc.wire.codec import MAX_MESSAGE_BYTES, Family, encode
+from flpoc.wire.codec import Family, encode
 
 _LENGTH = struct.Struct(">I")
 SOCKET_NAME = "s"
@@ -29,10 +29,10 @@ def frame(message: Any) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _checked_length(head: bytes) -> int:
+def _checked_length(head: bytes, limit: int) -> int:
     (length,) = _LENGTH.unpack(head)
-    if length > MAX_MESSAGE_BYTES:
-        raise IntegrityError(f"a message of {length} bytes on a local socket; at most {MAX_MESSAGE_BYTES} are taken")
+    if length > limit:
+        raise IntegrityError(f"a message of {length} bytes on a local socket; at most {limit} are taken")
     return int(length)
 
 
@@ -53,13 +53,18 @@ class Link:
         """The next message; None at the end."""
         try:
             head = await self._reader.readexactly(_LENGTH.size)
-            return self._incoming.decode(await self._reader.readexactly(_checked_length(head)))
+            return self._incoming.decode(await self._reader.readexactly(_checked_length(head, self._incoming.limit)))
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             return None
 
     async def messages(self) -> AsyncIterator[Any]:
         while (message := await self.receive()) is not None:
             yield message
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent; what the peer still says is received."""
+        if not self._writer.is_closing() and self._writer.can_write_eof():
+            self._writer.write_eof()
 
     def close(self) -> None:
         if not self._writer.is_closing():
@@ -120,7 +125,7 @@ class Wire:
         head = self._exactly(_LENGTH.size)
         if head is None:
             return None
-        data = self._exactly(_checked_length(head))
+        data = self._exactly(_checked_length(head, self._incoming.limit))
         return None if data is None else self._incoming.decode(data)
 
     def _exactly(self, count: int) -> bytes | None:

@@ -14,7 +14,7 @@ import attrs
 from flpoc.jobs.spec import SignedJob
 from flpoc.jobs.states import Cause
 from flpoc.wire import checks
-from flpoc.wire.codec import Family
+from flpoc.wire.codec import PLAIN_BYTES, SHORT_BYTES, Family
 
 #: Version of everything in this module. Both sides must have the same.
 PROTOCOL = 1
@@ -93,7 +93,7 @@ class LogLines:
 class MetricRow:
     """One number that a script logged; see :class:`flpoc.tracking.Metric`."""
 
-    key: str
+    key: str = attrs.field(validator=checks.metric_name)
     value: float = attrs.field(validator=checks.finite)
     step: int | None = attrs.field(validator=checks.integer)
     round: int | None = attrs.field(validator=checks.round_number)
@@ -220,8 +220,8 @@ class Push:
     offset: int = attrs.field(validator=checks.count)
 
 
-FROM_SITE = Family("site", Hello, JobReport, Announce, Progress, LogLines, Metrics)
+FROM_SITE = Family("site", Hello, JobReport, Announce, Progress, LogLines, Metrics, plain_limit=PLAIN_BYTES)
 TO_SITE = Family("server", Welcome, Refused, JobWant, Answer, LogsHave)
-FETCH = Family("fetch", Fetch)
-PUSH = Family("push", Push)
+FETCH = Family("fetch", Fetch, limit=SHORT_BYTES)
+PUSH = Family("push", Push, limit=SHORT_BYTES)
 PUSHED = Family("pushed", Answer)

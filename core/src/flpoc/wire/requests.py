@@ -8,7 +8,7 @@ import attrs
 
 from flpoc.jobs.spec import SignedJob
 from flpoc.wire import checks
-from flpoc.wire.codec import Family
+from flpoc.wire.codec import SHORT_BYTES, Family
 
 
 @attrs.frozen
@@ -92,6 +92,7 @@ class Reply:
     hint: str = ""
 
 
-ASKS = Family("user", Ask, SubmitJob, ListJobs, AboutJob, ReadLogs, ReadResult)
+ASKS = Family("user", Ask, ListJobs, AboutJob, ReadLogs, ReadResult, limit=SHORT_BYTES)
+SUBMISSION = Family("user", SubmitJob)
 #: Logs make long answers; gRPC's own limit (wire/options.py) is above this.
 REPLIES = Family("server", Reply, limit=8 << 20)

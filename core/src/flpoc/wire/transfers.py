@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import stat
+import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def write_whole(path: Path, data: bytes, checksum: str) -> None:
     """
     if xxhash.xxh3_128_hexdigest(data) != checksum:
         raise IntegrityError(f"{path.name}: the checksum is wrong")
-    part = path.with_name(path.name + ".part")
+    # what is announced twice may come twice at once
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     with refusals(path.name):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,11 +16,24 @@ FLPOC_API = 1
 
 @hookimpl
 def flpoc_launchers() -> Iterable[Component[Launcher]]:
-    summary = "Processes of this machine; files and network are shared, not confined"
-    yield Component("local", summary, _launcher, LocalSettings)
+    summary = "Processes of this machine; those of jobs are confined where the kernel has Landlock"
+    yield Component("local", summary, _launcher, LocalSettings, _on_this_machine)
+
+
+@hookimpl
+def flpoc_error_hint(error: BaseException) -> str | None:
+    from flpoc_builtin_local.denials import hint_for
+
+    return hint_for(error)
 
 
 def _launcher(settings: LocalSettings) -> Launcher:
     from flpoc_builtin_local.launcher import LocalLauncher
 
     return LocalLauncher(settings)
+
+
+def _on_this_machine() -> str:
+    from flpoc_builtin_local.landlock import this_kernel
+
+    return this_kernel().said

@@ -17,6 +17,7 @@ from pathlib import Path
 from flpoc.errors import LaunchError, UsageError
 from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status, check_request
 from flpoc_builtin_local import keeper
+from flpoc_builtin_local.confinement import rules_for
 from flpoc_builtin_local.processes import Process, boot_id, descendants, of_session, wait_gone
 from flpoc_builtin_local.records import Ref, exit_status, locked, prune_exits, stem_for
 from flpoc_builtin_local.settings import LocalSettings
@@ -24,7 +25,9 @@ from flpoc_builtin_local.tails import last_lines
 
 NAME = "local"
 #: Imported, not run as a file, so that its compiled form is used: 10 ms less.
-_KEEPER = "import sys; sys.path.append(sys.argv[1]); import keeper; keeper.main(int(sys.argv[2]))"
+_KEEPER = (
+    "import sys; sys.path.append(sys.argv[1]); from flpoc_builtin_local import keeper; keeper.main(int(sys.argv[2]))"
+)
 #: How long a keeper may take to end what is left after its child was killed.
 _KEEPER_SECONDS = 5.0
 #: How long killed processes may take to go, before stop says that they do not.
@@ -61,7 +64,8 @@ class LocalLauncher(Launcher):
                     hint=f"find its keeper with `ps ax | grep {keeper.MARK.decode()}`, kill it, and start again",
                 )
             prune_exits(stem)
-            return _handle(request.name, _start_keeper(request, program, stem, lock))
+            with rules_for(request, program, self._settings) as rules:
+                return _handle(request.name, _start_keeper(request, program, stem, lock, rules))
 
     def _running(self, request: LaunchRequest, stem: Path) -> Handle | None:
         ref = Ref.read(stem)
@@ -189,12 +193,12 @@ def _launching(stem: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _start_keeper(request: LaunchRequest, program: str, stem: Path, lock: int) -> Ref:
-    folder = str(Path(keeper.__file__).parent)
+def _start_keeper(request: LaunchRequest, program: str, stem: Path, lock: int, rules: int | None) -> Ref:
+    folder = str(Path(keeper.__file__).parents[1])
     argv = [sys.executable, "-I", "-S", "-c", _KEEPER, folder, str(lock), keeper.MARK.decode(), request.name]
     # of the environment, a keeper needs only what its interpreter needs to start
     env = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
-    message = pack(request, program, stem)
+    message = pack(request, program, stem, rules)
     try:
         with subprocess.Popen(
             argv,
@@ -203,7 +207,7 @@ def _start_keeper(request: LaunchRequest, program: str, stem: Path, lock: int) -
             stderr=subprocess.STDOUT,
             cwd="/",
             env=env,
-            pass_fds=(lock,),
+            pass_fds=(lock,) if rules is None else (lock, rules),
             start_new_session=True,
         ) as process:
             answer, _ = process.communicate(message)
@@ -230,7 +234,7 @@ def _understood(request: LaunchRequest, answer: bytes, stem: Path) -> Ref:
     )
 
 
-def pack(request: LaunchRequest, program: str, stem: Path) -> bytes:
+def pack(request: LaunchRequest, program: str, stem: Path, rules: int | None) -> bytes:
     """Write a request down for its keeper: fields with zeros between, which none can contain."""
     gib = request.needs.memory_gib
     fields = [
@@ -241,6 +245,7 @@ def pack(request: LaunchRequest, program: str, stem: Path) -> bytes:
         Ref.head(request, boot_id()),
         str(request.log_limit),
         str(int(gib * (1 << 30)) if gib else 0),
+        str(-1 if rules is None else rules),
         str(len(request.argv)),
         *request.argv,
         *(f"{key}={value}" for key, value in request.env.items()),
@@ -266,6 +271,11 @@ def _refusal(request: LaunchRequest, step: str, number: int) -> LaunchError:
         return LaunchError(f"{request.name}: cannot start {program!r}: {why}", hint=hint)
     if step == "log":
         return LaunchError(f"{request.name}: cannot write {request.log}: {why}", hint="name another log file")
+    if step == "confine":
+        return LaunchError(
+            f"{request.name}: it cannot be confined: {why}",
+            hint='confine = "never" among the launcher\'s settings starts it without',
+        )
     if step == "record":
         return LaunchError(
             f"{request.name}: cannot write to {request.state}: {why}",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 
 @attrs.frozen
 class LocalSettings:
-    """Settings of the ``local`` launcher: there are none.
+    """Settings of the ``local`` launcher.
 
-    Everything comes with the request. Of a request this launcher honours
-    the memory limit; it shares processors, graphics processors, files and
-    the network with the rest of the machine and confines nothing: a request
-    for ``network = none`` starts a process that can reach the network.
+    Attributes:
+        confine: Whether processes of jobs are confined by Landlock. ``auto``: as much as this kernel can.
+            ``always``: not started unless files, TCP and signals all can be. ``never``: not at all.
+        readable: Folders that confined processes may read and run programs from, besides the system's and those of
+            their interpreter: where else software is installed.
     """
+
+    confine: Literal["auto", "always", "never"] = "auto"
+    readable: tuple[str, ...] = ()

@@ -1,0 +1,71 @@
+"""Parameters that are no arrays: recognised by plugins, and turned into arrays by the adapter that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flpoc.errors import PluginError, UsageError
+from flpoc.plugins import Plugins, PluginState
+from flpoc.training import Framework, package_for
+
+
+class Adapters:
+    """What turns a framework's parameters into arrays; plugins are loaded when the first such come.
+
+    Args:
+        plugins: Names of the plugins that the site's kit allows.
+    """
+
+    def __init__(self, plugins: tuple[str, ...]) -> None:
+        self._names = plugins
+        self._plugins: Plugins | None = None
+        self._made: dict[str, Framework] = {}
+
+    def arrays(self, params: Any) -> Mapping[str, Any]:
+        """Give parameters as named arrays.
+
+        Raises:
+            UsageError: They are neither arrays nor known to a plugin; says which package would help.
+            PluginError: The adapter is missing, or gives something else than arrays.
+        """
+        if isinstance(params, Mapping) and not any(map(_is_foreign, params.values())):
+            return params
+        if self._plugins is None:
+            self._plugins = Plugins.of_kit(self._names)
+        name = self._plugins.ask("framework_for", model=params)
+        if name is None:
+            if isinstance(params, Mapping) and all(hasattr(one, "__array__") for one in _foreign(params)):
+                return params  # NumPy knows how
+            raise self._unknown(params)
+        if name not in self._made:
+            self._made[name] = self._plugins.create("frameworks", name)
+        found = self._made[name].to_arrays(params)
+        if not isinstance(found, Mapping):
+            raise PluginError(f"the framework {name!r} made {type(found).__name__} of params", code="PLUGIN_BROKEN")
+        return found
+
+    def _unknown(self, params: Any) -> UsageError:
+        assert self._plugins is not None
+        odd = _foreign(params)[0] if isinstance(params, Mapping) else params
+        kind = f"{type(odd).__module__}.{type(odd).__qualname__}".removeprefix("builtins.")
+        kind = f"of {kind}" if isinstance(params, Mapping) else kind
+        package = package_for(type(odd))
+        hint = "send a dict of NumPy arrays"
+        if package:
+            hint = f"install {package} at every site and name it in the plugins of the project, or {hint}"
+        broken = [
+            f"plugin {one.name} is {one.state.value}: {one.reason}"
+            for one in self._plugins.records
+            if one.state in (PluginState.BROKEN, PluginState.INCOMPATIBLE)
+        ]
+        return UsageError(f"params must be a dict of arrays, not {kind}", hint="; ".join([hint, *broken]))
+
+
+def _foreign(params: Mapping[str, Any]) -> list[Any]:
+    return [value for value in params.values() if _is_foreign(value)]
+
+
+def _is_foreign(value: Any) -> bool:
+    # NumPy is not imported for this: whoever has an array has it
+    return type(value).__module__.partition(".")[0] not in ("builtins", "numpy")

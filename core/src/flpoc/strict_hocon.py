@@ -1,0 +1,142 @@
+"""HOCON as plain data, without what reaches out of the file and without a second value for a key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from flpoc.errors import ConfigError
+
+_TOKEN = re.compile(
+    r'"""(?P<long>(?:.|\n)*?)"""(?!")|"(?P<text>(?:\\.|[^"\\\n])*)"|(?P<comment>(?:#|//)[^\n]*)'
+    r'|(?P<mark>\n|\+=|[{}\[\],=:])|(?P<word>(?:(?!//|\+=)[^\s{}\[\],=:"#])+)'
+)
+Place = tuple[str | int, ...]
+
+
+def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
+    """Parse HOCON; includes, substitutions and keys that are given twice are refused.
+
+    Args:
+        text: What the file holds.
+        path: The file, for messages.
+        not_json: Why it is not JSON; said when it is not HOCON either.
+
+    Raises:
+        ConfigError: It cannot be taken; the message names the file and, where known, the line.
+    """
+    from pyhocon import ConfigFactory
+    from pyhocon.exceptions import ConfigException
+    from pyparsing import ParseBaseException
+
+    bare = _outside_strings(text)
+    if re.search(r'(?<![\w.-])include\s*("|(file|url|package|classpath|required)\s*\()', bare, re.IGNORECASE):
+        raise ConfigError(f"{path}: include is not allowed here", hint="write all settings into this one file")
+    if "${" in bare:
+        raise ConfigError(f"{path}: substitutions (${{...}}) are not allowed here", hint="write the value itself")
+    try:
+        data = ConfigFactory.parse_string(text).as_plain_ordered_dict()
+    except ParseBaseException as error:
+        raise ConfigError(f"{path}: line {error.lineno}: cannot be read as HOCON ({not_json.message})") from None
+    except (ConfigException, RecursionError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot be read as HOCON: {error}") from None
+    if twice := _Keys(text).twice:
+        raise ConfigError(f"{path}: line {twice[0]}: key {twice[1]!r} is given twice", hint="keep one of the two")
+    return data
+
+
+def _outside_strings(text: str) -> str:
+    """The text with strings and comments blanked out, lines kept."""
+    pattern = re.compile(r'"""(?:.|\n)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*|//[^\n]*')
+    return pattern.sub(_blank, text)
+
+
+def _blank(found: re.Match[str]) -> str:
+    marks = '""' if found.group().startswith('"') else ""
+    return marks + "\n" * found.group().count("\n")
+
+
+class _Keys:
+    """Finds keys whose value another one replaces, which HOCON allows; sets of one key may add to each other.
+
+    It reads only what the parser has accepted.
+
+    Attributes:
+        twice: Line and name of the first such key, or None.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.twice: tuple[int, str] | None = None
+        self._is_set: dict[Place, bool] = {}
+        self._words: list[tuple[str, str, int]] = []
+        line = 1
+        for found in _TOKEN.finditer(text):
+            kind = found.lastgroup or ""
+            if kind != "comment":
+                self._words.append((kind, found[kind], line))
+            line += found.group().count("\n")
+        self._words.reverse()
+        while self._words:
+            self._entries(())
+
+    def _mark(self) -> str:
+        """The next mark; empty if text is next, or nothing."""
+        return self._words[-1][1] if self._words and self._words[-1][0] == "mark" else ""
+
+    def _entries(self, place: Place) -> None:
+        while self._words:
+            mark, line = self._mark(), self._words[-1][2]
+            if mark in ("", "{") and (key := self._key()):
+                self._entry((*place, *key), line)
+                continue
+            self._words.pop()
+            if mark == "{":
+                self._entries(place)
+            elif mark == "}":
+                return
+
+    def _key(self) -> Place:
+        parts = [""]
+        while self._words and not self._mark():
+            kind, text, _ = self._words.pop()
+            first, *more = text.split(".") if kind == "word" else [text]
+            parts[-1] += first
+            parts += more
+        return tuple(parts) if parts != [""] else ()
+
+    def _entry(self, place: Place, line: int) -> None:
+        if self._mark() in ("=", ":", "+="):
+            self._words.pop()
+        while self._mark() == "\n":
+            self._words.pop()
+        is_set = self._mark() == "{"
+        within = max((at + 1 for at, part in enumerate(place) if isinstance(part, int)), default=0)
+        above = [place[:count] for count in range(within + 1, len(place))]
+        replaces = place in self._is_set and not (is_set and self._is_set[place])
+        if self.twice is None and (replaces or any(not self._is_set.get(one, True) for one in above)):
+            self.twice = line, ".".join(part for part in place if isinstance(part, str))
+        self._is_set |= {**dict.fromkeys(above, True), place: is_set}
+        self._value(place)
+
+    def _value(self, place: Place) -> None:
+        while self._words and self._mark() not in ("\n", ",", "}", "]"):
+            mark = self._mark()
+            self._words.pop()
+            if mark == "{":
+                self._entries(place)
+            elif mark == "[":
+                self._elements(place)
+
+    def _elements(self, place: Place) -> None:
+        number = 0
+        while self._words:
+            mark = self._mark()
+            self._words.pop()
+            if mark == "]":
+                return
+            number += 1
+            if mark == "{":
+                self._entries((*place, number))
+            elif mark == "[":
+                self._elements((*place, number))

@@ -1,0 +1,1 @@
+"""A filter that bounds how much an update may change the model."""

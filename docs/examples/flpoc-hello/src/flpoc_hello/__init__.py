@@ -1,0 +1,1 @@
+"""Processes of this machine, each with a supervisor that holds a lock."""
