@@ -15,10 +15,13 @@ from __future__ import annotations
 import pytest
 
 # before they are imported, so that their assertions say what was compared
-pytest.register_assert_rewrite(*(f"flpoc.testing.{kind}_suite" for kind in ("aggregator", "launcher", "plugin")))
+_SUITES = ("aggregator", "authority", "formatter", "launcher", "plugin")
+pytest.register_assert_rewrite(*(f"flpoc.testing.{kind}_suite" for kind in _SUITES))
 
 from flpoc.testing.aggregator_suite import AggregatorSuite  # noqa: E402 - see above
+from flpoc.testing.authority_suite import AuthoritySuite  # noqa: E402 - see above
+from flpoc.testing.formatter_suite import FormatterSuite  # noqa: E402 - see above
 from flpoc.testing.launcher_suite import LauncherSuite  # noqa: E402 - see above
 from flpoc.testing.plugin_suite import PluginSuite  # noqa: E402 - see above
 
-__all__ = ["AggregatorSuite", "LauncherSuite", "PluginSuite"]
+__all__ = ["AggregatorSuite", "AuthoritySuite", "FormatterSuite", "LauncherSuite", "PluginSuite"]

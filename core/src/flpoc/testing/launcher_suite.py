@@ -361,7 +361,14 @@ class LauncherSuite:
         assert life.ended(0)
 
     def test_stop_ends_a_paused_process(self, launcher: Launcher, start: Start, life: Lifeline) -> None:
-        code = "if not os.fork(): os.kill(os.getppid(), signal.SIGSTOP); say('paused')\ntime.sleep(600)"
+        code = (
+            "parent = os.getpid()\n"
+            "if not os.fork():\n"
+            "    os.kill(parent, signal.SIGSTOP)\n"
+            "    while open(f'/proc/{parent}/stat').read().rpartition(')')[2].split()[0] != 'T': time.sleep(0.01)\n"
+            "    say('paused')\n"
+            "time.sleep(600)"
+        )
         handle = start(code, str(life.path))
         assert life.hear(self.patience) == "paused"
         launcher.stop(handle, grace=0.5)

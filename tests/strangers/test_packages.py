@@ -1,0 +1,90 @@
+"""Packages of third parties, installed and used as a stranger would."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from strangers.conftest import EXAMPLES, ROOT, Stranger, project
+
+from flpoc.cli.plugins_new import package
+from flpoc.models.tensors import TensorFile
+
+HELLO = ROOT / "docs" / "examples" / "flpoc-hello"
+
+TRAIN = """
+from array import array
+
+import flpoc.client as flare
+
+flare.init()
+while flare.is_running():
+    model = flare.receive()
+    before = model.params.get("w", [0.0, 0.0])
+    flare.send(flare.FLModel(params={"w": array("d", [value + 1 for value in before])}))
+"""
+
+
+@pytest.fixture(scope="module")
+def owner(stranger: Stranger, wheels: Callable[[Path], Path]) -> Stranger:
+    """A stranger with all examples, and a package of their own: a framework."""
+    stranger.run("flpoc", "plugins", "new", "framework", "lists")
+    stranger.install(wheels(stranger.here / "flpoc-lists"), *map(wheels, EXAMPLES))
+    return stranger
+
+
+def test_the_example_of_a_launcher_is_what_plugins_new_makes() -> None:
+    files = [file.relative_to(HELLO) for file in HELLO.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    # tools leave their folders with a dot here
+    found = {str(file): (HELLO / file).read_text(encoding="utf-8") for file in files if file.parts[0][0] != "."}
+    assert found == package("launcher", "hello")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_tests_of_a_package_pass_where_it_is_installed(owner: Stranger, example: Path) -> None:
+    tests = owner.here / example.name / "tests"
+    shutil.copytree(example / "tests", tests)
+    done = owner.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
+    assert "skipped" not in done.stdout
+    assert " passed" in done.stdout
+
+
+def test_they_are_checked_and_listed(owner: Stranger) -> None:
+    done = owner.run("flpoc", "plugins", "check")
+    assert "Nothing is wrong." in done.stdout, done.stdout
+    rows = json.loads(owner.run("flpoc", "plugins", "list", "--format", "json").stdout)["data"]
+    assert {row["name"]: row["offers"] for row in rows}["hello"] == ["launcher hello"]
+
+
+def test_it_is_chosen_by_its_name(owner: Stranger) -> None:
+    said = owner.run("flpoc", "poc", "prepare", "-n", "1", "--launcher", "hello", "--format", "json").stdout
+    assert json.loads(said)["data"]["launcher"] == "hello"
+    owner.run("flpoc", "poc", "clean")
+
+
+@pytest.fixture
+def prepared(owner: Stranger) -> Iterator[Stranger]:
+    """A proof of concept with a port that nobody else takes meanwhile."""
+    (owner.here / "project.yml").write_text(project(2, launcher="hello", plugins=["hello", "lists"]))
+    owner.run("flpoc", "poc", "prepare", "-i", "project.yml")
+    yield owner
+    owner.run("flpoc", "poc", "clean", "--force")
+
+
+def test_a_job_runs_through_its_launcher_and_sends_what_another_plugin_knows(prepared: Stranger) -> None:
+    job = prepared.here / "job"
+    (job / "code").mkdir(parents=True)
+    (job / "code" / "train.py").write_text(TRAIN)
+    (job / "job.conf").write_text("name = lists\nscript = train.py\nrounds = 2\nmin_clients = 2\n")
+    assert prepared.run("flpoc", "poc", "start").returncode == 0
+    said = prepared.run("flpoc", "job", "submit", "-j", str(job), "--format", "json").stdout
+    number = json.loads(said)["data"]["job_id"]
+    prepared.run("flpoc", "job", "wait", number, "--timeout", "60")
+    prepared.run("flpoc", "job", "download", number, "-o", str(prepared.here / "results"))
+    (model,) = (prepared.here / "results").glob("*/FL_global_model.safetensors")
+    with TensorFile.open(model) as tensors:
+        assert tensors["w"].tolist() == [2.0, 2.0]
+    assert prepared.run("flpoc", "poc", "stop").returncode == 0
