@@ -382,7 +382,7 @@ def part_folder(path: Path) -> str:
 def test_nothing_sleeps_to_wait():
     allowed = {
         CORE / "launching.py": "an engine that cannot notify is asked again; those that can override the method",
-        CORE / "testing" / "launcher_suite.py": "polling is what is tested there",
+        CORE / "testing" / "launcher_bench.py": "polling is what is tested there",
         CORE / "server" / "user_service.py": "news that come close together are told together",
         CORE / "server" / "commits.py": "a full disk does not say when there is room again",
         CORE / "site" / "departures.py": "a full disk does not say when there is room again",

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flpoc import errors
-from flpoc.errors import EXIT_STATUS, FlpocError, JobError, from_code
+from flpoc.errors import EXIT_STATUS, FlpocError, JobError, did_you_mean, from_code
 from flpoc.serving import _Utc
 
 KINDS = FlpocError.__subclasses__()
@@ -47,3 +47,11 @@ def test_what_a_peer_sent_cannot_forge_a_line_of_the_log() -> None:
     assert lines[0].endswith(r"a\x0a2026 forged\x0d\x1b[2J")
     assert all(line.startswith("    ") for line in lines[1:])
     assert not any("\x1b" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "says"),
+    [("lokal", ["local"], "'local'"), ("nope", ["core"], "known: core"), ("site-7", ["site-2"], "known: site-2")],
+)
+def test_only_what_may_have_been_meant_is_proposed(word: str, known: list[str], says: str) -> None:
+    assert says in did_you_mean(word, known)

@@ -16,6 +16,7 @@ import pytest
 
 from flpoc.errors import LaunchError
 from flpoc.launching import Handle, LaunchRequest, State, Status
+from flpoc_builtin_local.keeper import children
 from flpoc_builtin_local.launcher import LocalLauncher
 from flpoc_builtin_local.settings import LocalSettings
 
@@ -27,6 +28,7 @@ import test_launcher_suite as wrong
 def suite(kind, seconds):
     class Suite(LauncherSuite):
         patience = seconds
+        at_once = wrong.AT_ONCE
 
         @pytest.fixture
         def launcher(self):
@@ -38,6 +40,9 @@ TestCorrect = suite(wrong.Correct, 20.0)
 for kind in wrong.WRONG:
     globals()["Test" + kind.__name__] = suite(kind, 1.5)  # what never comes is waited for
 """
+
+
+AT_ONCE = 0.3
 
 
 class Correct(LocalLauncher):
@@ -102,6 +107,37 @@ class UsesUpNames(LocalLauncher):
         return handle
 
 
+class ShortensNames(_Starts):
+    caught_by = "test_any_text_is_a_name"
+
+    def change(self, request: LaunchRequest) -> LaunchRequest:
+        return attrs.evolve(request, name=request.name.casefold()[:5])
+
+    def launch(self, request: LaunchRequest) -> Handle:
+        return attrs.evolve(super().launch(request), name=request.name)
+
+    def poll(self, handle: Handle) -> Status:
+        return super().poll(attrs.evolve(handle, name=handle.name.casefold()[:5]))
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        super().stop(attrs.evolve(handle, name=handle.name.casefold()[:5]), grace=grace)
+
+
+class HasOneNameForAll(_Starts):
+    caught_by = "test_the_same_name_with_another_state_folder_is_another_launch"
+
+    def change(self, request: LaunchRequest) -> LaunchRequest:
+        return attrs.evolve(request, state=str(Path(request.workdir) / "everywhere"))
+
+
+class ShowsItsRecords(LocalLauncher):
+    caught_by = "test_its_records_are_for_their_owner_only"
+
+    def launch(self, request: LaunchRequest) -> Handle:
+        Path(request.state).mkdir(mode=0o755, parents=True, exist_ok=True)
+        return super().launch(request)
+
+
 class RaisesWhatPythonRaises(LocalLauncher):
     caught_by = "test_a_program_that_does_not_exist_is_a_launch_error_with_a_hint"
 
@@ -117,6 +153,52 @@ class TakesRelativePaths(_Starts):
 
     def change(self, request: LaunchRequest) -> LaunchRequest:
         return attrs.evolve(request, workdir="/")
+
+
+class MakesTheWorkdir(LocalLauncher):
+    caught_by = "test_a_missing_workdir_is_a_launch_error_and_is_not_made"
+
+    def launch(self, request: LaunchRequest) -> Handle:
+        Path(request.workdir).mkdir(parents=True, exist_ok=True)
+        return super().launch(request)
+
+
+class SearchesItsOwnPath(_Starts):
+    caught_by = "test_a_bare_name_is_searched_in_the_path_of_the_request"
+
+    def change(self, request: LaunchRequest) -> LaunchRequest:
+        return attrs.evolve(request, env={**request.env, "PATH": os.defpath})
+
+
+class LeavesTheInputOpen(_Starts):
+    caught_by = "test_there_is_nothing_to_read_on_its_standard_input"
+
+    def change(self, request: LaunchRequest) -> LaunchRequest:
+        return attrs.evolve(request, argv=("/bin/sh", "-c", '/bin/sleep 60 | "$@"', "sh", *request.argv))
+
+
+class NeedsTheFolderOfTheLog(LocalLauncher):
+    caught_by = "test_a_log_is_made_with_its_folder"
+
+    def launch(self, request: LaunchRequest) -> Handle:
+        if not Path(request.log).parent.is_dir():
+            raise LaunchError("there is no folder for the log", hint="make it")
+        return super().launch(request)
+
+
+class BeginsLogsAnew(LocalLauncher):
+    caught_by = "test_a_log_is_appended_to"
+
+    def launch(self, request: LaunchRequest) -> Handle:
+        Path(request.log).unlink(missing_ok=True)
+        return super().launch(request)
+
+
+class ShowsTheLastFileOnly(LocalLauncher):
+    caught_by = "test_a_full_log_becomes_log_1_and_both_are_shown"
+
+    def logs(self, handle: Handle, *, tail: int = 200) -> str:
+        return "".join(Path(json.loads(handle.ref)["log"]).read_text().splitlines(keepends=True)[-tail:])
 
 
 class InheritsTheEnvironment(_Starts):
@@ -247,6 +329,21 @@ class CountsMemoryInKilobytes(_Says):
         return attrs.evolve(status, peak_rss=(status.peak_rss or 0) >> 10)
 
 
+class LeavesOrphans(_Plain):
+    caught_by = "test_what_it_leaves_behind_is_ended"
+
+    def poll(self, handle: Handle) -> Status:
+        return Status(State.RUNNING if self.last.poll() is None else State.EXITED)
+
+
+class AsksASlowEngine(LocalLauncher):
+    caught_by = "test_poll_answers_at_once"
+
+    def poll(self, handle: Handle) -> Status:
+        time.sleep(AT_ONCE + 0.05)
+        return super().poll(handle)
+
+
 class WaitsForTheWholeTime(LocalLauncher):
     caught_by = "test_wait_returns_when_it_has_ended"
 
@@ -281,6 +378,19 @@ class BelievesHandles(LocalLauncher):
 
     def poll(self, handle: Handle) -> Status:
         return Status(State.RUNNING) if json.loads(handle.ref)["child"][0] < 0 else super().poll(handle)
+
+
+class TakesAnyHandle(LocalLauncher):
+    caught_by = "test_a_handle_with_another_launcher_or_name_leads_nowhere"
+
+    def poll(self, handle: Handle) -> Status:
+        return super().poll(self.true(handle))
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        super().stop(self.true(handle), grace=grace)
+
+    def true(self, handle: Handle) -> Handle:
+        return attrs.evolve(handle, launcher="local", name=json.loads(handle.ref)["name"])
 
 
 class _Remembers(LocalLauncher):
@@ -392,6 +502,54 @@ class WakesNobody(_Stops):
         self.wait(handle, grace)
 
 
+class AsksWhoCannotHear(LocalLauncher):
+    caught_by = "test_stop_wakes_a_paused_process_so_that_it_can_save"
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        if grace:
+            os.killpg(handle.pid, signal.SIGTERM)
+            self.wait(handle, 0.2)
+            os.killpg(handle.pid, signal.SIGKILL)
+        super().stop(handle, grace=0)
+
+
+class AlwaysHasPatience(LocalLauncher):
+    caught_by = "test_without_grace_stop_does_not_wait"
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        super().stop(handle, grace=grace or 2.0)
+
+
+class StopsWhatIsKeptOnly(LocalLauncher):
+    caught_by = "test_when_its_keeper_is_killed_stop_ends_what_is_left"
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        if self.poll(handle).running:
+            super().stop(handle, grace=grace)
+
+
+class SparesNobody(LocalLauncher):
+    caught_by = "test_what_it_launches_through_another_launcher_goes_on"
+
+    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
+        below = children(handle.pid)
+        super().stop(handle, grace=grace)
+        for pid in below:
+            os.kill(pid, signal.SIGKILL)
+
+
+class EndsWhatWasLaunchedBeside(LocalLauncher):
+    caught_by = "test_what_it_launches_through_itself_goes_on"
+
+    def poll(self, handle: Handle) -> Status:
+        status = super().poll(handle)
+        for record in Path(json.loads(handle.ref)["stem"]).parent.glob("local-*.json"):
+            name = json.loads(record.read_text())["name"]
+            if name != handle.name and not status.running:
+                super().stop(Handle("local", name, record.read_text()), grace=0)
+        return status
+
+
 class StopsOnlyTheLiving(LocalLauncher):
     caught_by = "test_stopping_twice_is_fine"
 
@@ -406,7 +564,7 @@ class StopsAll(_Remembers):
 
     def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
         for ref in self.mine:
-            super().stop(attrs.evolve(handle, ref=ref), grace=grace)
+            super().stop(attrs.evolve(handle, ref=ref, name=json.loads(ref)["name"]), grace=grace)
 
 
 WRONG = tuple(kind for kind in list(globals().values()) if isinstance(kind, type) and "caught_by" in vars(kind))
@@ -446,3 +604,58 @@ def test_a_correct_launcher_passes_and_every_test_has_a_launcher_that_fails_it(t
     outcomes = run(tmp_path, "TestCorrect")
     assert {name for name, outcome in outcomes.items() if outcome != "passed"} == set()
     assert {name.partition("::")[2] for name in outcomes} == {kind.caught_by for kind in WRONG}
+
+
+ODD = """
+import attrs
+import pytest
+from flpoc.testing import LauncherSuite
+from flpoc_builtin_local.launcher import LocalLauncher
+
+class Impatient(LocalLauncher):
+    def __init__(self, patience):
+        super().__init__()
+        self._settings = patience
+
+class NeverReturns(LocalLauncher):
+    def wait(self, handle, timeout):
+        return super().wait(handle, 3600)
+
+class TestImpatient(LauncherSuite):
+    @pytest.fixture
+    def launcher(self):
+        return Impatient(3)
+
+class TestNeverReturns(LauncherSuite):
+    patience = 0.3
+
+    @pytest.fixture
+    def launcher(self):
+        return NeverReturns()
+"""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "test_odd.py").write_text(ODD)
+    chosen = (
+        "TestImpatient::test_a_later_process_finds_it_again",
+        "TestNeverReturns::test_wait_returns_when_its_time_is_over",
+    )
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={folder}"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), *sys.path]))}
+    done = subprocess.run(
+        [*argv, f"--basetemp={folder / 'tmp'}", *(f"test_odd.py::{one}" for one in chosen)],
+        env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_a_launcher_that_cannot_be_made_again_is_told_in_one_line(odd: str) -> None:
+    assert "the same launcher cannot be made in another process: TypeError: " in odd
+    assert "set `maker`" in odd
+
+
+def test_a_launcher_that_hangs_fails_in_time(odd: str) -> None:
+    assert "not done after 1.5 s: the launcher hangs" in odd

@@ -211,3 +211,12 @@ def test_a_component_that_cannot_be_made_names_its_plugin(install: Callable[...,
     with pytest.raises(PluginError, match=r"^a: 't' could not be made: ZeroDivisionError") as refused:
         Plugins.load().create("trackers", "t")
     assert refused.value.code == "PLUGIN_BROKEN"
+
+
+@pytest.mark.row("P1")
+def test_what_a_kit_lists_and_is_not_there_is_told_as_trouble() -> None:
+    plugins = Plugins.of_kit(["local", "nowhere", "nowhere.hooks"])
+    assert [line.partition(":")[0] for line in plugins.troubles] == [
+        "plugin nowhere.hooks is broken",
+        "plugin nowhere is broken",
+    ]

@@ -92,6 +92,8 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "substitution": ("a.conf", "a = ${HOME}", "substitutions"),
     "optional substitution": ("a.conf", "a = x${?HOME}", "substitutions"),
     "broken HOCON": ("a.conf", "a = {", "a.conf"),
+    "broken HOCON, by line": ("a.conf", "a = 1\nb = 2\nc {\nd = = 3\n}", "a.conf: line 4: cannot be read as HOCON"),
+    "something after JSON": ("a.conf", '{"a": 1}\nb = 2', "a.conf: line 2: something follows the closing brace"),
 }
 
 

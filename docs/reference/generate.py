@@ -1,7 +1,7 @@
 """Write the reference pages from the source.
 
-    python docs/reference/generate.py            write them
-    python docs/reference/generate.py --check    say which are not what the source says, and fail
+python docs/reference/generate.py            write them
+python docs/reference/generate.py --check    say which are not what the source says, and fail
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import enum
 import importlib
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -80,6 +81,14 @@ def _default(field: Any) -> str:
         return "-"
     text = str(value).lower() if isinstance(value, bool) else "[]" if value == () else "{}" if value == {} else value
     return code(text)
+
+
+def _python_default(field: Any) -> str:
+    if field.default is attrs.NOTHING:
+        return "required"
+    if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]  # a class, for whoever makes one
+        return code(repr(field.default.factory()))
+    return code(repr(field.default))
 
 
 # -- pages
@@ -187,6 +196,8 @@ def hooks() -> Iterator[str]:
     yield from ("", "## Rooms", "", "The interfaces of what plugins offer, and what passes through them.", "")
     for module in sorted({one for one in where.values() if one != "flpoc.components"}):
         yield from _room(importlib.import_module(module))
+    yield from ("", "## Tensors", "", "What aggregators, filters and ciphers read and write models with.", "")
+    yield from _room(importlib.import_module("flpoc.models.tensors"))
 
 
 def _signature(node: ast.FunctionDef) -> str:
@@ -211,19 +222,52 @@ def _implementations() -> dict[str, list[str]]:
 
 
 def _room(module: ModuleType) -> Iterator[str]:
-    yield from (f"### {module.__name__}", "", *prose(module.__doc__ or ""))
-    for name, cls in vars(module).items():
-        own = inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("_")
-        if own and cls.__doc__:
-            yield from _class(name, cls, 4)
+    yield from (f"### {module.__name__}", "", *prose(module.__doc__ or ""), *_constants(module))
+    public = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+    for name, found in vars(module).items():
+        own = getattr(found, "__module__", "") == module.__name__ or hasattr(module, "__all__")
+        if not own or name not in public or not getattr(found, "__doc__", ""):
+            continue
+        if inspect.isclass(found):
+            yield from _class(name, found, 4)
+        elif inspect.isfunction(found):
+            yield from (f"#### {name}", "", *_function(name, found))
+
+
+def _constants(module: ModuleType) -> Iterator[str]:
+    """A table of what stands in a module below a comment that begins with ``#:``."""
+    source = inspect.getsource(module)
+    lines = source.splitlines()
+    rows = []
+    for node in ast.parse(source).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(target, ast.Name) or target.id.startswith("_"):
+            continue
+        above = list(itertools.takewhile(lambda line: line.startswith("#: "), reversed(lines[: node.lineno - 1])))
+        if above:
+            text = " ".join(line.removeprefix("#: ") for line in reversed(above))
+            value = ast.unparse(node.value)  # type: ignore[attr-defined]  # both kinds of assignment have one
+            rows.append((code(target.id), code(value), "".join(prose(text))))
+    yield from table(("name", "value", "meaning"), rows) if rows else ()
 
 
 def _class(name: str, cls: type, level: int) -> Iterator[str]:
     sign = "#" * level
-    yield from (f"{sign} {name}", "", *prose(cls.__doc__ or ""))
+    told = attribute_texts(cls) if attrs.has(cls) else {}
+    text = inspect.cleandoc(cls.__doc__ or "")
+    yield from (f"{sign} {name}", "", *prose(text.partition("Attributes:")[0] if told else text))
+    if told:
+        rows = [
+            (code(one.name), code(one.type), _python_default(one), told[one.name])
+            for one in attrs.fields(cls)
+            if one.name in told
+        ]
+        yield from table(("field", "type", "default", "meaning"), rows)
     if issubclass(cls, enum.Enum):
         yield from (f"One of {', '.join(code(one.name) for one in cls)}.", "")
         return
+    if not told and inspect.isfunction(made := vars(cls).get("__init__")) and made.__doc__:
+        yield from (f"{sign}# How to make a {name}", "", *_function(name, made))
     for method, value in vars(cls).items():
         function = getattr(value, "__func__", value)
         if not method.startswith("_") and inspect.isfunction(function) and function.__doc__:

@@ -80,8 +80,8 @@ CONFIGURATION = {
     "startup_kits.entries": "Folders of registered kits by id. Put ids with dots in quotes.",
     "poc.workspace": "The workspace of the proof of concept.",
     "job_template.path": "A folder with job templates.",
-    "plugins.load": "Modules of private plugins, for example `[\"acme.hooks\"]`.",
-    "plugins.disable": "Names of plugins that are never imported.",
+    "plugins.load": "Modules of private plugins; `flpoc plugins load` and `unload` change it.",
+    "plugins.disable": "Names of plugins that are never imported; `flpoc plugins disable` and `enable` change it.",
 }
 
 #: Keys of project.yml, for the whole project.
@@ -114,7 +114,7 @@ POLICY = {
     "launcher_settings": "What `flpoc plugins show` lists for that launcher.",
     "allow_custom_code": "Whether jobs may bring code; false refuses every job that does.",
     "filters": "What every update passes before it leaves, after the filters of the job: a list of names, or of "
-    "`{\"name\": ..., \"settings\": {...}}`.",
+    '`{"name": ..., "settings": {...}}`.',
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",

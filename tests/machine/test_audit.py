@@ -211,14 +211,12 @@ def test_updates_and_reports_that_nobody_wants_are_written_down(running: Federat
     assert sorted(refused) == ["ABORTED", "ABORTED", "STALE"]
     denied = [one for one in since.records() if one.principal.kind == "site" and one.outcome == "deny"]
     said = sorted((one.verb, one.object) for one in denied)
-    assert said[-4:] == sorted(
-        [
-            ("report", "job elsewhere"),
-            ("update", f"round 1 of job {found}, run 1"),
-            ("update", f"round 3 of job {found}, run 7"),
-            ("update", "round 1 of job unknown, run 1"),
-        ]
-    )
+    assert {
+        ("report", "job elsewhere"),
+        ("update", f"round 1 of job {found}, run 1"),
+        ("update", f"round 3 of job {found}, run 7"),
+        ("update", "round 1 of job unknown, run 1"),
+    } <= set(said)
 
 
 def speak(kit: Kit, messages: list[Any], *, answers: int) -> list[str]:

@@ -191,6 +191,27 @@ def test_a_script_that_is_denied_a_file_is_told_how_to_get_it(running: Federatio
     assert '"datasets" in the site\'s local/policy.json' in cause.hint
 
 
+def test_a_site_runs_its_own_program_wherever_the_path_of_a_job_leads(running: Federation, place: Path) -> None:
+    """Its folders are granted with it: a job that could choose it could choose what it may read."""
+    script = """
+        import numpy as np
+        import flpoc.client as flare
+        flare.init()
+        while flare.is_running():
+            flare.receive()
+            flare.send(flare.FLModel(params={"w": np.ones(10, "float32")}))
+    """
+    (place / "rw" / "bin").mkdir()
+    (place / "rw" / "bin" / "python").write_text("#!/bin/sh\nexit 3\n")
+    (place / "rw" / "bin" / "python").chmod(0o700)
+    scripts = {"@default": {"script": "train.py", "command": ["python"], "env": {"PATH": str(place / "rw" / "bin")}}}
+    job = write_job(place / "path", script, rounds=1, sites=running.sites)
+    (job / "job.json").write_text(json.dumps({"name": "test", "rounds": 1, "sites": running.sites, "scripts": scripts}))
+    with running.session() as session:
+        meta = session.wait_for_job(session.submit_job(job), timeout=90)
+    assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
+
+
 def test_a_controller_cannot_read_the_servers_state_or_kit(running: Federation, tmp_path: Path) -> None:
     """It runs as confined as a trainer: what it is granted, its launch says."""
     script = """

@@ -343,7 +343,7 @@ def test_a_tracker_that_hangs_holds_up_nothing_and_is_asked_again_after_a_restar
     assert waiting == {"paper": 126 if where == "write" else 0, "copy": 0}
     left, begun = couriers(running), time.monotonic()
     running.stop("server")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     assert gone(left)
     stuck.unlink()
     running.start("server")

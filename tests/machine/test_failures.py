@@ -115,15 +115,15 @@ def test_a_model_that_cannot_be_averaged_is_named(running: Federation, tmp_path:
 @pytest.mark.row("J5")
 def test_a_site_that_makes_no_progress_is_lost(running: Federation, tmp_path: Path) -> None:
     body = 'time.sleep(60) if site == "site-1" and number == 1 else None'
-    meta, cause = outcome(running, tmp_path, body, timeouts={"stall": 1.5})
+    meta, cause = outcome(running, tmp_path, body, timeouts={"stall": 4.0})
     assert meta["status"] == "FINISHED:FAILED"
     assert cause.site == "site-1"
     assert "no progress" in cause.message
 
 
 def test_a_site_that_computes_is_not_lost_however_long_it_takes(running: Federation, tmp_path: Path) -> None:
-    body = "end = time.time() + 4\n        while time.time() < end and number == 1: pass"
-    meta, _ = outcome(running, tmp_path, body, timeouts={"stall": 2.5}, rounds=2)
+    body = "end = time.time() + 6\n        while time.time() < end and number == 1: pass"
+    meta, _ = outcome(running, tmp_path, body, timeouts={"stall": 4.0}, rounds=2)
     assert meta["status"] == "FINISHED:COMPLETED"
 
 
@@ -135,8 +135,8 @@ def test_a_quorum_lets_the_job_complete_without_a_failed_site(running: Federatio
 
 
 def test_a_round_deadline_closes_the_round_with_those_who_came(running: Federation, tmp_path: Path) -> None:
-    body = 'time.sleep(2.5) if site == "site-2" and number == 0 else None'
-    meta, _ = outcome(running, tmp_path, body, quorum=1, timeouts={"round_deadline": 1.0})
+    body = 'time.sleep(6) if site == "site-2" and number == 0 else None'
+    meta, _ = outcome(running, tmp_path, body, quorum=1, timeouts={"round_deadline": 3.0})
     assert meta["status"].startswith("FINISHED:COMPLETED")
 
 
@@ -185,7 +185,7 @@ def wait_until_gone(running: Federation, name: str) -> None:
     """The site is told in the background: wait for its job folder to go."""
     import time
 
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while any((running.state(name) / "jobs").glob("*")) and time.monotonic() < end:
         time.sleep(0.05)
     assert not list((running.state(name) / "jobs").glob("*"))
@@ -197,9 +197,9 @@ def test_an_update_that_comes_after_its_round_was_closed_is_never_taken_for_the_
 ) -> None:
     body = """
         params = {"w": np.full(10, 10.0 * number if site == "site-1" else 1000.0 + number, "float32")}
-        time.sleep(1.5) if site == "site-2" and number == 0 else time.sleep(0.3)
+        time.sleep(4.5) if site == "site-2" and number == 0 else time.sleep(0.3)
     """
-    meta, _ = outcome(running, tmp_path, body, quorum=1, rounds=12, timeouts={"round_deadline": 1.0})
+    meta, _ = outcome(running, tmp_path, body, quorum=1, rounds=6, timeouts={"round_deadline": 3.0})
     with running.session() as session:
         folder = session.download_job_result(meta["job_id"], tmp_path / "out").path
         logs = session.get_job_logs(meta["job_id"], site="site-2")["logs"]["site-2"]
@@ -207,4 +207,29 @@ def test_an_update_that_comes_after_its_round_was_closed_is_never_taken_for_the_
     from flpoc.models.tensors import TensorFile
 
     with TensorFile.open(folder / "FL_global_model.safetensors") as model:
-        assert float(model["w"][0]) == (10.0 * 11 + 1000.0 + 11) / 2
+        assert float(model["w"][0]) == (10.0 * 5 + 1000.0 + 5) / 2
+
+
+def test_a_site_that_has_no_room_for_a_job_says_so_and_lives_on(tmp_path: Path) -> None:
+    with federation(tmp_path / "small", 1) as running:
+        running.stop("site-1")
+        jobs = running.state("site-1") / "jobs"
+        jobs.touch()  # no folder can be made in it
+        running.start("site-1")
+        running.ready()
+        meta, cause = outcome(running, tmp_path / "first", "")
+        assert (meta["status"], cause.site, cause.phase) == ("FINISHED:FAILED", "site-1", "preparing")
+        jobs.unlink()
+        meta, _ = outcome(running, tmp_path / "second", "")
+        assert meta["status"] == "FINISHED:COMPLETED"
+
+
+def test_what_a_killed_agent_left_of_a_job_is_deleted(tmp_path: Path) -> None:
+    with federation(tmp_path, 1) as running:
+        running.kill("site-1")
+        left = running.state("site-1") / "jobs" / "00000000-0000-0000-0000-000000000007.1" / "in"
+        left.mkdir(parents=True)
+        (left / "model.safetensors").write_bytes(b"half deleted")
+        running.start("site-1")
+        running.ready()
+        assert not left.parent.exists()

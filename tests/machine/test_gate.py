@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -245,7 +246,16 @@ def gates() -> list[int]:
 
 def is_at_the_server(running: Federation, number: float) -> bool:
     wanted = struct.pack("<d", number)
-    return any(wanted in path.read_bytes() for path in running.state("server").rglob("*") if path.is_file())
+    return any(wanted in content for content in _contents(running.state("server")))
+
+
+def _contents(folder: Path) -> Iterator[bytes]:
+    """All files below a folder, of which some may just be deleted: a job has ended."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                if (path := Path(where, name)).is_file():
+                    yield path.read_bytes()
 
 
 # -- what filters do

@@ -69,7 +69,7 @@ def test_a_kit_of_another_project_is_refused(running: Federation, tmp_path: Path
     other = provision(sample_project(["site-1"], port=int(running.address.rpartition(":")[2])), tmp_path)
     with pytest.raises((ConnectionFailed, AuthError)) as caught:
         Session.open(other / "admin@nvidia.com", timeout=5).status()
-    assert "CA" in caught.value.message or "issued" in caught.value.message or "certificate" in caught.value.message
+    assert "another project" in caught.value.message
 
 
 @pytest.mark.row("D14")

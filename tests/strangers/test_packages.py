@@ -28,6 +28,36 @@ while flare.is_running():
 """
 
 
+#: An agent, launched through one launcher, launches a job through another and is killed; says how both are.
+NESTED = """
+import json, os, signal, sys
+from flpoc.launching import Handle, LaunchRequest
+from flpoc.plugins import Plugins
+from flpoc.settings import plain
+
+outer, inner, folder = sys.argv[1:4]
+launchers = Plugins.load()
+
+def launch(launcher, name, *argv):
+    request = LaunchRequest(name, argv, folder, f"{folder}/state", f"{folder}/{name}.log", {"HOME": os.environ["HOME"]})
+    return launchers.create("launchers", launcher).launch(request)
+
+def poll(handle):
+    return launchers.create("launchers", handle.launcher).poll(handle).state.value
+
+if len(sys.argv) > 4:
+    print(json.dumps(plain(launch(inner, "job", "sleep", "600"))), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+agent = launch(outer, "agent", sys.executable, __file__, outer, inner, folder, "again")
+launcher = launchers.create("launchers", outer)
+launcher.wait(agent, 30)
+job = Handle(**json.loads(launcher.logs(agent)))
+print(poll(agent), poll(job))
+launchers.create("launchers", inner).stop(job, grace=0)
+print(poll(job))
+"""
+
+
 @pytest.fixture(scope="module")
 def owner(stranger: Stranger, wheels: Callable[[Path], Path]) -> Stranger:
     """A stranger with all examples, and a package of their own: a framework."""
@@ -57,6 +87,15 @@ def test_they_are_checked_and_listed(owner: Stranger) -> None:
     assert "Nothing is wrong." in done.stdout, done.stdout
     rows = json.loads(owner.run("flpoc", "plugins", "list", "--format", "json").stdout)["data"]
     assert {row["name"]: row["offers"] for row in rows}["hello"] == ["launcher hello"]
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("local", "hello"), ("hello", "local")])
+def test_what_one_launcher_starts_through_another_goes_on_without_it(
+    owner: Stranger, tmp_path: Path, outer: str, inner: str
+) -> None:
+    (tmp_path / "nested.py").write_text(NESTED)
+    done = owner.run("python", tmp_path / "nested.py", outer, inner, tmp_path)
+    assert done.stdout.split() == ["exited", "running", "exited"]
 
 
 def test_it_is_chosen_by_its_name(owner: Stranger) -> None:

@@ -169,11 +169,12 @@ def from_code(code: str, message: str, hint: str = "", data: Any = None) -> Flpo
 
 
 def did_you_mean(word: str, known: Any, fallback: str = "") -> str:
-    """Say which known name was probably meant, as a hint sentence."""
+    """Say which known name was probably meant, as a hint sentence; another number (``site-7``) is no slip."""
     import difflib
 
     names = sorted(map(str, known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    likely = [name for name in names if name.strip("0123456789") != word.strip("0123456789")]
+    close = difflib.get_close_matches(word, likely, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     return fallback or (f"known: {', '.join(names)}" if names else "")

@@ -10,7 +10,7 @@ import enum
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
@@ -18,6 +18,10 @@ from flpoc.errors import UsageError
 
 #: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``open``: as the host.
 Network = Literal["none", "agent", "open"]
+
+#: An argument that tells a *keeper* among the processes of a machine: a process of a launcher that stays beside what
+#: it has launched. Every keeper carries it on its command line, and no launcher ends another's as a leftover child.
+KEEPER_MARK: Final = "flpoc-keeper"
 
 
 @attrs.frozen
@@ -55,10 +59,11 @@ class LaunchRequest:
     """What to start, and how.
 
     Attributes:
-        name: Unique among what is running, e.g. ``job.site.attempt``; launching the same name again is the same launch.
-        argv: Program and arguments; never a shell line.
+        name: Unique among what runs with this *state*, e.g. ``job.site.attempt``; launching the same name again is
+            the same launch. Any text without zero characters.
+        argv: Program and arguments; never a shell line. A program without a slash is searched in the PATH of *env*.
         workdir: Folder the process starts in, absolute.
-        state: Folder where the launcher may keep its own records of this launch, absolute.
+        state: Folder where launchers may keep records, absolute; all launches of one owner share it.
         log: File that receives standard output and error, absolute.
         env: The exact environment: nothing is added, nothing inherited.
         log_limit: Bytes after which the log file is rotated once; at most twice this is kept.
@@ -66,7 +71,8 @@ class LaunchRequest:
         hidden: Folders of its owner that it must not see, wherever they lie: keys and state.
             A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
-        network: How much of the network it may reach.
+        network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
+            *mounts*; or whatever the host reaches. What is not ``open`` is a process of a job, and launches nothing.
         labels: Project, site, job and the like, for launchers that can show them.
     """
 
@@ -148,6 +154,7 @@ class Launcher(ABC):
         whoever asks.
 
         Raises:
+            UsageError: The request makes no sense, see :func:`check_request`.
             LaunchError: It could not be started; the hint says what to do.
         """
 
@@ -168,8 +175,8 @@ class Launcher(ABC):
     def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
         """End it and all its children; ask first, insist after *grace* seconds.
 
-        Returns when nothing of it is left. Stopping what has already ended
-        does nothing.
+        Returns when nothing of it is left. Children get no more time once the
+        process itself has ended. Stopping what has already ended does nothing.
         """
 
     @abstractmethod
@@ -181,10 +188,16 @@ def check_request(request: LaunchRequest) -> None:
     """Refuse a request that no launcher could honour.
 
     Raises:
-        UsageError: A path is not absolute, or argv is empty.
+        UsageError: A path is not absolute, argv is empty, the name of a
+            variable is none, or there is a zero character somewhere.
     """
     if not request.argv or not request.name:
         raise UsageError("a launch needs a name and a program")
-    for path in (request.workdir, request.state, request.log, *(m.source for m in request.mounts), *request.hidden):
+    paths = (request.workdir, request.state, request.log, *(m.source for m in request.mounts), *request.hidden)
+    if any("\0" in text for text in (request.name, *request.argv, *request.env, *request.env.values(), *paths)):
+        raise UsageError(f"{request.name!r}: a zero character in the name, an argument, the environment or a path")
+    if wrong := [key for key in request.env if not key or "=" in key]:
+        raise UsageError(f"{request.name}: {wrong[0]!r} cannot be the name of an environment variable")
+    for path in paths:
         if not Path(path).is_absolute():
             raise UsageError(f"{request.name}: {path!r} is not an absolute path")

@@ -126,13 +126,26 @@ class Plugins:
 
     @classmethod
     def of_kit(cls, names: Iterable[str]) -> Plugins:
-        """Load what a kit lists and nothing else; a name with a dot is the module of a private plugin."""
+        """Load what a kit lists and nothing else; a name with a dot is the module of a private plugin.
+
+        What it lists and is not installed is broken: :attr:`troubles` says so.
+        """
         names = tuple(names)
-        return cls.load(private=[name for name in names if "." in name], only=names)
+        found = cls.load(private=[name for name in names if "." in name], only=names)
+        for name in names:
+            if name not in found._records:
+                found._note(_Candidate(name, "", "", ""), PluginState.BROKEN, "it is not installed here")
+        return found
 
     @property
     def records(self) -> tuple[PluginRecord, ...]:
         return tuple(self._records.values())
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wanted and could not be loaded, with the reason: one line each."""
+        failed = [one for one in self.records if one.state in (PluginState.BROKEN, PluginState.INCOMPATIBLE)]
+        return tuple(f"plugin {one.name} is {one.state.value}: {one.reason}" for one in failed)
 
     def _load(self, one: _Candidate, *, switched_off: bool) -> None:
         other = self._records.get(one.name)
@@ -163,8 +176,10 @@ class Plugins:
     def _register(self, module: ModuleType, name: str) -> None:
         known = {hook for hook in dir(self._manager.hook) if hook.startswith("flpoc_")}
         for attribute, value in vars(module).items():
-            if attribute.startswith("flpoc_") and hasattr(value, "flpoc_impl") and attribute not in known:
-                raise PluginError(f"{attribute}: no such hook", hint=did_you_mean(attribute, known))
+            if attribute.startswith("flpoc_") and hasattr(value, "flpoc_impl"):
+                if attribute not in known:
+                    raise PluginError(f"{attribute}: no such hook", hint=did_you_mean(attribute, known))
+                _check_arguments(attribute, value, getattr(self._manager.hook, attribute).spec.argnames)
         try:
             self._manager.register(module, name)
         except BaseException:
@@ -223,7 +238,7 @@ class Plugins:
             raise PluginError(
                 f"the {one} {name!r} is offered by {both}",
                 code="PLUGIN_CONFLICT",
-                hint="remove one of the packages, or name one of them in plugins.disable",
+                hint="remove one of the packages, or switch one of them off: `flpoc plugins disable NAME`",
             )
         raise PluginError(f"no {one} {name!r} is installed", hint=self._why_missing(one, name, offers))
 
@@ -294,6 +309,12 @@ class Plugins:
                 self._mark_broken(impl.plugin_name, wrong, f"flpoc_{hook}")
         return None
 
+    def hooks_of(self, name: str) -> tuple[str, ...]:
+        """The hooks that a plugin answers, without ``flpoc_``; none if it is not loaded."""
+        plugin = self._manager.get_plugin(name)
+        callers = self._manager.get_hookcallers(plugin) or () if plugin is not None else ()
+        return tuple(sorted(one.name.removeprefix("flpoc_") for one in callers))
+
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         return sorted(getattr(self._manager.hook, hook).get_hookimpls(), key=lambda impl: impl.plugin_name)
 
@@ -323,6 +344,16 @@ class Plugins:
             for offer in self.offers(kind)
             if kind not in ("formatters",)
         }
+
+
+def _check_arguments(hook: str, function: Any, offered: tuple[str, ...]) -> None:
+    """Refuse a hook that wants what its callers do not give."""
+    import inspect
+
+    for name, one in inspect.signature(function).parameters.items():
+        if name not in offered and one.default is inspect.Parameter.empty:
+            hint = did_you_mean(name, offered) or "it takes no arguments"
+            raise PluginError(f"{hook}: there is no argument {name!r}", hint=hint)
 
 
 def _installed() -> list[_Candidate]:
@@ -360,7 +391,10 @@ def _described(error: BaseException) -> str:
     """What went wrong in a plugin, in one line, whatever it raised."""
     try:
         text = f"{type(error).__name__}: {error}"
+        if isinstance(error, SyntaxError) and error.filename:  # its own text has no folder
+            text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     except Exception:  # noqa: BLE001 - even saying what went wrong may go wrong
         text = type(error).__name__
-    hint = error.hint if isinstance(error, FlpocError) else ""
-    return " ".join(f"{text}; {hint}".split()) if hint else " ".join(text.split())
+    if isinstance(error, FlpocError):
+        text = f"{error.message}; {error.hint}" if error.hint else error.message
+    return " ".join(text.split())

@@ -38,7 +38,11 @@ def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
     try:
         data = ConfigFactory.parse_string(text).as_plain_ordered_dict()
     except ParseBaseException as error:
-        raise ConfigError(f"{path}: line {error.lineno}: cannot be read as HOCON ({not_json.message})") from None
+        if not_json.message.endswith(": Extra data"):
+            said = not_json.message.replace("Extra data", "something follows the closing brace")
+            raise ConfigError(said, hint="write it before that brace") from None
+        said = f"{path}: line {error.lineno}: cannot be read as HOCON"
+        raise ConfigError(said, hint="look at that line and the one above") from None
     except (ConfigException, RecursionError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as HOCON: {error}") from None
     if twice := _Keys(text).twice:

@@ -140,6 +140,9 @@ def test_links_and_pipes_are_not_followed(written: Written, tmp_path: Path) -> N
     file.unlink()
     os.mkfifo(file)
     assert "not a regular file" in problem(folder)
+    with pytest.raises(OSError, match="not a regular file") as refused:
+        last_records(folder, 1)
+    assert refused.value.filename == str(file)
 
 
 def test_a_log_that_was_written_anew_is_recognised_by_a_hash_noted_before(written: Written) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 from flpoc.audit.checking import last_records, verify
@@ -96,3 +97,15 @@ def test_a_log_that_cannot_be_opened_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "audit").touch()
     with pytest.raises(ServiceError, match="audit log"):
         AuditLog(tmp_path)
+
+
+def test_a_decision_that_cannot_be_put_into_words_is_refused_and_the_next_taken(tmp_path: Path, decision: Make) -> None:
+    async def work() -> None:
+        log = AuditLog(tmp_path)
+        with pytest.raises(ServiceError):
+            await log.write(attrs.evolve(decision(1), outcome=object()))
+        await log.write(decision(2))
+        await asyncio.to_thread(log.close)
+
+    asyncio.run(work())
+    assert [one.decision.verb for one in last_records(tmp_path / "audit", 10)] == ["gap", "List"]

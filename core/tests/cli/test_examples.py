@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shlex
+import sys
 
 import click
 import pytest
@@ -62,6 +63,12 @@ def test_the_words_of_every_example_are_right(example):
 )
 def test_examples_that_need_nothing_succeed(example, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("acme", "acme.hooks"):  # the private plugin of the examples
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "hooks.py").write_text("FLPOC_API = 1", encoding="utf-8")
     status = main(shlex.split(example)[1:])
     said = capsys.readouterr()
     assert status == 0, said

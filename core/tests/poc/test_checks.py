@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import textwrap
 
 import pytest
@@ -33,9 +35,7 @@ def prepare(place, tmp_path):
             source = textwrap.dedent(CHECK).format(does=body.replace("\n", "\n    "))
             (packages / f"{name}.py").write_text(source)
         (tmp_path / "config.conf").write_text(f"plugins.load = [{', '.join(names)}]")
-        return place.run(
-            "prepare", text=text, PYTHONPATH=str(packages), FLPOC_CONFIG=str(tmp_path / "config.conf")
-        )
+        return place.run("prepare", text=text, PYTHONPATH=str(packages), FLPOC_CONFIG=str(tmp_path / "config.conf"))
 
     return run
 
@@ -71,3 +71,51 @@ def test_a_check_that_fails_itself_is_a_warning_that_names_its_plugin(prepare, b
     answer = prepare(body, OK)
     assert answer.data["checks"] == [{"component": "sites", "status": "ok", "details": "2 sites"}]
     assert "acme_0" in answer.err
+
+
+AGGREGATOR = """
+    from flpoc import hookimpl
+
+    FLPOC_API = 1
+
+    @hookimpl
+    def flpoc_aggregators():
+        return ()
+"""
+
+
+def test_private_plugins_that_services_could_not_load_are_left_out_with_a_warning(place, tmp_path):
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name, source in {"acme_job": AGGREGATOR, "acme_shown": AGGREGATOR.replace("aggregators", "formatters")}.items():
+        (packages / name).mkdir()
+        (packages / name / "hooks.py").write_text(textwrap.dedent(source))
+        (packages / f"{name}_plain.py").write_text(textwrap.dedent(source))
+    loaded = ["acme_job.hooks", "acme_shown.hooks", "acme_job_plain", "acme_shown_plain"]
+    (tmp_path / "config.conf").write_text(json.dumps({"plugins": {"load": loaded}}))
+    answer = place.run("prepare", PYTHONPATH=str(packages), FLPOC_CONFIG=str(tmp_path / "config.conf"))
+    assert answer.data["port"]
+    assert "acme" not in (place.workspace / "project.yml").read_text()
+    assert "Plugin acme_job.hooks is left out of the project: servers and sites get no PYTHONPATH" in answer.err
+    assert "Plugin acme_job_plain is left out of the project" in answer.err
+    assert "acme_shown" not in answer.err  # only commands ask it
+
+
+@pytest.mark.row("P1")
+def test_what_services_cannot_load_is_said_by_prepare_start_and_their_logs(place):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        file = place.project_file(1, free.getsockname()[1])
+    file.write_text(f"{file.read_text()}plugins: [local, acme.gone, acme-gone]\n")
+    prepared = place.run("prepare", "-i", str(file))
+    assert "Plugin acme.gone of the project could not be loaded here" in prepared.err
+    assert "Plugin acme-gone of the project could not be loaded here: it is not installed" in prepared.err
+    started = place.run("start")
+    try:
+        assert started.data["ready"]
+        assert "server, site-1: plugin acme.gone is broken: ModuleNotFoundError" in started.err
+        assert "server, site-1: plugin acme-gone is broken: it is not installed here" in started.data["warnings"]
+        log = (place.kit("site-1") / "poc_console.log").read_text()
+        assert " WARNING flpoc.site plugin acme.gone is broken" in log
+    finally:
+        place.run("stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from flpoc.errors import FlpocError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.spec import FileEntry
 from flpoc.server.submissions import _nameless
+from flpoc.session import Session
 
 DAMAGED = {
     "no archive": b"hello",
@@ -33,3 +35,15 @@ def test_users_do_not_learn_where_the_server_keeps_its_files(tmp_path: Path, cas
         unpack(archive, into, (FileEntry("code/t.py", 1, "0" * 64),))
     assert str(tmp_path) not in f"{refused.value.message} {refused.value.hint}"
     assert "the archive" in refused.value.message
+
+
+@pytest.mark.row("G2")
+@pytest.mark.parametrize("kind", ["aggregator", "workflow"])
+def test_settings_that_a_component_does_not_have_are_refused_when_the_job_is_submitted(
+    deployment: Any, make_job: Any, kind: str
+) -> None:
+    name = {"aggregator": "mean", "workflow": "fedavg"}[kind]
+    job = make_job("wrong", lines=f"{kind} {{ name = {name}, blok = 4 }}")
+    with Session.open(deployment.kit()) as session, pytest.raises(FlpocError) as refused:
+        session.submit_job(str(job))
+    assert f"{kind}.{name}.blok: no such setting" in refused.value.message

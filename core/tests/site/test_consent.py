@@ -37,9 +37,10 @@ def signed(prod: Path, user: str = USER, **how: Any) -> SignedJob:
     startup = prod / user / "startup"
     (key,), (certificate,) = startup.glob("client.key"), startup.glob("client.crt")
     script = ScriptSpec("t.py", command=how.pop("command", ()))
+    sites = how.pop("sites", ())
     options = {"project": "example_project", "submitter": user} | how
     return sign_job(
-        JobSpec("demo", {"@default": script}), "demo", [], key_pem=key.read_bytes(),
+        JobSpec("demo", {"@default": script}, sites=sites), "demo", [], key_pem=key.read_bytes(),
         certificate_pem=certificate.read_bytes(), **options,
     )  # fmt: skip
 
@@ -52,6 +53,12 @@ def test_a_job_of_a_lead_is_run(prod: Path, kit: Kit) -> None:
 def test_a_user_whose_role_may_not_submit_is_refused_even_if_the_server_took_the_job(prod: Path, kit: Kit) -> None:
     with pytest.raises(AuthError, match="may not submit"):
         consent(kit, signed(prod, "org-admin@nvidia.com"), POLICY)
+
+
+def test_a_job_that_was_signed_for_other_sites_is_refused_even_if_the_server_sends_it(prod: Path, kit: Kit) -> None:
+    assert consent(kit, signed(prod, sites=("site-1", "site-2")), POLICY).spec.sites == ("site-1", "site-2")
+    with pytest.raises(AuthError, match="not signed this job for site-1"):
+        consent(kit, signed(prod, sites=("site-2",)), POLICY)
 
 
 @pytest.mark.row("J13")

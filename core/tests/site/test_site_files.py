@@ -50,6 +50,13 @@ def test_what_was_answered_under_another_policy_is_not_sent_any_more(tmp_path: P
     assert list((tmp_path / "outbox").iterdir()) == []
 
 
+def test_an_update_that_a_script_goes_on_writing_is_read_no_further_than_announced(tmp_path: Path) -> None:
+    box = filled(tmp_path)
+    with box.path(update(0)).open("ab") as still_open:
+        still_open.truncate(1 << 40)
+    assert box.read(update(0)) == b"abc"
+
+
 class Server:
     """What arrives, put together as the server does it."""
 

@@ -18,7 +18,7 @@ import pytest
 from flpoc.errors import IntegrityError
 from flpoc.wire.codec import MAX_MESSAGE_BYTES
 from flpoc.wire.job_messages import FROM_TRAINER, TO_TRAINER, Beat, LocalHello, Taken
-from flpoc.wire.local import SOCKET_NAME, Link, Wire, connect, frame, listen
+from flpoc.wire.local import HELLO_BYTES, SOCKET_NAME, Link, Wire, connect, frame, listen
 from flpoc.wire.owner import FENCED_EXIT, Owner
 
 
@@ -70,6 +70,32 @@ def test_the_owner_too_refuses_a_length_that_is_too_large(tmp_path: Path) -> Non
         with connect(tmp_path / "s" / SOCKET_NAME) as sock:
             sock.sendall(b"\xff\xff\xff\xff")
             assert "at most" in str(await asyncio.wait_for(said, 10))
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\xff\xff\xff\xff", struct.pack(">I", HELLO_BYTES + 1), struct.pack(">I", 3) + b"abc"],
+    ids=["4G", "long", "text"],
+)
+def test_whoever_connects_and_says_nothing_that_is_a_hello_is_nobody(tmp_path: Path, sent: bytes) -> None:
+    """Every process of this user can connect: it must not be able to fail the job, or to fill its owner's memory."""
+
+    async def main() -> None:
+        said: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            link = Link(reader, writer, FROM_TRAINER)
+            said.set_result(await link.hello())
+            link.close()
+
+        server = await listen(tmp_path / "s", serve)
+        with connect(tmp_path / "s" / SOCKET_NAME) as sock:
+            sock.sendall(sent)
+            assert await asyncio.wait_for(said, 10) is None
         server.close()
         await server.wait_closed()
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import attrs
 import pytest
 
 from flpoc.errors import LaunchError
-from flpoc.launching import Handle, Launcher, LaunchRequest, Mount
+from flpoc.launching import KEEPER_MARK, Handle, Launcher, LaunchRequest, Mount
 from flpoc.testing import LauncherSuite
 from flpoc_builtin_local.confinement import grants_for
 from flpoc_builtin_local.hooks import flpoc_error_hint
@@ -76,6 +77,8 @@ def probe(start: Callable[..., Handle], launcher: LocalLauncher, tmp_path: Path)
 class TestConfinedLocalLauncher(LauncherSuite):
     """A confined process is launched, kept and ended like any other."""
 
+    runs_on_host = False  # jobs launch nothing
+
     @pytest.fixture
     def launcher(self) -> Launcher:
         return LocalLauncher(LocalSettings(confine="always"))
@@ -83,6 +86,22 @@ class TestConfinedLocalLauncher(LauncherSuite):
     @pytest.fixture
     def ask(self, ask: Ask) -> Ask:
         return lambda *code, **more: attrs.evolve(ask(*code, **more), network="agent")
+
+
+def test_a_job_cannot_keep_a_process_by_calling_it_a_keeper(launcher, start, life, tmp_path: Path) -> None:
+    code = (
+        "code = 'import sys, time; sys.stdout = open(sys.argv[1], chr(119)); print(1, flush=True); time.sleep(600)'\n"
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, '-c', code, *sys.argv[1:]], start_new_session=True)\n"
+        "open(sys.argv[1] + '.go').readline()"
+    )
+    os.mkfifo(f"{life.path}.go")
+    mounts = (Mount(str(tmp_path), str(tmp_path), writable=True),)
+    handle = start(code, str(life.path), KEEPER_MARK, network="agent", mounts=mounts)
+    assert life.hear(PATIENCE) == "1"
+    Path(f"{life.path}.go").write_text("\n")
+    assert launcher.wait(handle, PATIENCE).code == 0
+    assert life.ended(0)
 
 
 # -- files
@@ -212,16 +231,27 @@ def test_a_virtual_environment_and_what_it_links_to_are_granted(tmp_path: Path) 
     assert tmp_path not in found
 
 
-def test_a_program_that_came_with_the_job_gets_nothing_for_itself(tmp_path: Path) -> None:
-    (tmp_path / "code" / "bin").mkdir(parents=True)
-    (tmp_path / "code" / "bin" / "python").touch()
-    (tmp_path / "code" / "pyvenv.cfg").write_text(f"home = {Path.home() / 'bin'}\n")
-    request = LaunchRequest(
-        name="x", argv=("python",), workdir=str(tmp_path), state=str(tmp_path), log=str(tmp_path / "log"),
-        mounts=(Mount(str(tmp_path / "code"), str(tmp_path / "code")),),
-    )  # fmt: skip
-    granted = {grant.path for grant in grants_for(request, str(tmp_path / "code" / "bin" / "python"))}
-    assert not {str(Path.home()), str(Path.home() / "bin")} & granted
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder where every job may write."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_a_program_that_a_job_could_have_written_gets_nothing_for_itself(tmp_path: Path, shared: Path) -> None:
+    for place in (tmp_path / "code", shared):
+        packages = place / "lib" / "python3.11" / "site-packages"
+        for folder in (place / "bin", packages):
+            folder.mkdir(parents=True)
+        (place / "bin" / "python").touch()
+        (place / "pyvenv.cfg").write_text(f"home = {Path.home() / 'bin'}\n")
+        (packages / "more.pth").write_text("/srv\n")
+        request = LaunchRequest(
+            name="x", argv=("python",), workdir=str(tmp_path), state=str(tmp_path), log=str(tmp_path / "log"),
+            mounts=(Mount(str(tmp_path / "code"), str(tmp_path / "code")),),
+        )  # fmt: skip
+        granted = {grant.path for grant in grants_for(request, str(place / "bin" / "python"))}
+        assert not {str(Path.home()), str(Path.home() / "bin"), "/srv"} & granted
 
 
 def test_a_prefix_that_is_a_home_is_granted_in_part_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,11 +326,49 @@ def test_no_tcp_connection_is_made_or_taken(probe: Try, listener: socket.socket,
         tried("dial", socket.create_connection, ("127.0.0.1", int(sys.argv[1])), 5)
         tried("listen", socket.create_server, ("127.0.0.1", 0))
         tried("by hand", socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        stream = (socket.AF_INET, socket.SOCK_STREAM)
+        there = ("127.0.0.1", int(sys.argv[1]))
+        tried("dial by sending", lambda: socket.socket(*stream).sendto(b"x", socket.MSG_FASTOPEN, there))
+        tried("listen unbound", lambda: socket.socket(*stream).listen())
+        tried("dial in several paths", lambda: socket.socket(*stream, 262).connect(there))
+        tried("listen in several paths", lambda: socket.socket(*stream, 262).bind(("127.0.0.1", 0)))
+        tried("version 6", socket.socket, socket.AF_INET6, socket.SOCK_STREAM)
+        tried("shared memory protocol", socket.socket, 43, socket.SOCK_STREAM)
         """,
         str(listener.getsockname()[1]),
         network=network,
     )
-    assert (found["dial"], found["listen"], found["by hand"]) == ("EACCES", "EACCES", "EPERM")
+    assert set(found.values()) == {"EACCES"}
+
+
+def test_no_call_goes_round_the_filter_of_calls(probe: Try) -> None:
+    found = probe(
+        """
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        def call(number, *arguments):
+            if libc.syscall(number, *arguments) < 0:
+                raise OSError(ctypes.get_errno(), "refused")
+        tried("rings", call, 425, 4, ctypes.create_string_buffer(200))
+        tried("x32", call, (1 << 30) + 41, 2, 1, 0)
+        """
+    )
+    assert found == {"rings": "ENOSYS", "x32": "ENOSYS"}
+
+
+def test_datagrams_unix_sockets_and_limits_of_its_own_are_left(probe: Try) -> None:
+    found = probe(
+        """
+        import resource, socket
+        tried("datagrams", socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        tried("names", socket.getaddrinfo, "localhost", 80)
+        tried("pair", socket.socketpair)
+        tried("netlink", socket.if_nameindex)
+        tried("limits", resource.setrlimit, resource.RLIMIT_NOFILE, (64, 64))
+        tried("limits of its keeper", resource.prlimit, os.getppid(), resource.RLIMIT_NOFILE)
+        """
+    )
+    assert set(found.values()) == {"done"}
 
 
 def test_its_owners_socket_is_reached_in_a_granted_folder_only(probe: Try, tmp_path: Path) -> None:
@@ -328,10 +396,11 @@ def test_its_owners_socket_is_reached_in_a_granted_folder_only(probe: Try, tmp_p
 def test_other_processes_are_out_of_reach(probe: Try) -> None:
     found = probe(
         """
-        import ctypes, signal
+        import ctypes, resource, signal
         agent, keeper = int(sys.argv[1]), os.getppid()
         for name, pid in (("agent", agent), ("keeper", keeper)):
             tried("signal " + name, os.kill, pid, 0)
+            tried("limits of " + name, resource.prlimit, pid, resource.RLIMIT_CPU, (10_000, 10_000))
             tried("environment of " + name, open, f"/proc/{pid}/environ")
             tried("memory of " + name, open, f"/proc/{pid}/mem")
             tried("files of " + name, os.readlink, f"/proc/{pid}/fd/0")
@@ -476,7 +545,9 @@ def test_older_kernels_confine_what_they_can(
         str(tmp_path / "secret"),
         str(listener.getsockname()[1]),
     )
-    assert {name for name, what in found.items() if what != "done"} == set(Kernel(abi).confines)
+    # with any Landlock, sockets of TCP are filtered; it is not promised, as not all processors are known to the filter
+    filtered = {"TCP"} if abi else set()
+    assert {name for name, what in found.items() if what != "done"} == filtered | set(Kernel(abi).confines)
 
 
 # -- telling why

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from flpoc.errors import LaunchError, UsageError
-from flpoc.launching import Handle, Needs, State
+from flpoc.launching import KEEPER_MARK, Handle, Needs, State
 from flpoc_builtin_local import keeper
 from flpoc_builtin_local.processes import Process, wait_gone
 
@@ -328,6 +328,10 @@ def test_a_damaged_record_of_what_has_ended_is_replaced(launcher, start, tmp_pat
 def test_any_name_stays_in_the_state_folder(launcher, start, tmp_path, name) -> None:
     launcher.wait(start("pass", name=name), PATIENCE)
     assert {path.name for path in tmp_path.iterdir()} == {"state", "log"}
+
+
+def test_keepers_have_the_mark_that_all_launchers_know() -> None:
+    assert keeper.MARK.decode() == KEEPER_MARK
 
 
 # -- cost

@@ -115,6 +115,7 @@ class Chain:
     def _open(self) -> None:
         self._file = open_current(self._folder)
         self._size = os.fstat(self._file).st_size
+        sync_folder(self._folder)  # what is in a file survives power loss only where its name does
 
     # -- going on
 
@@ -189,7 +190,6 @@ class Chain:
         former = self._file
         self._open()
         os.close(former)
-        sync_folder(self._folder)
 
     def close(self) -> None:
         for handle in (self._file, self._head):

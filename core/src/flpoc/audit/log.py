@@ -52,6 +52,7 @@ class AuditLog:
         self._missed = 0
         self._missed_since = ""
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
 
@@ -64,18 +65,21 @@ class AuditLog:
             ResourceError: The disk is full; the decision must not take effect.
             ServiceError: It cannot be written for another reason, or the log is closed.
         """
-        if self._closed:
-            raise ServiceError("the audit log is closed: the process is stopping")
         wish = _Wish(decision, durable)
-        self._wishes.put(wish)
+        with self._closing:  # nothing is asked for behind the end
+            if self._closed:
+                raise ServiceError("the audit log is closed: the process is stopping")
+            self._wishes.put(wish)
         await asyncio.wrap_future(wish.done)
 
     def close(self) -> None:
         """Write what waits, then close (blocking, shortly)."""
-        if not self._closed:
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             self._wishes.put(None)
-            self._thread.join()
+        self._thread.join()
 
     # -- in the thread
 
@@ -110,7 +114,7 @@ class AuditLog:
                 self._chain.note_missed(self._missed, self._missed_since)
                 self._missed = 0
             self._chain.append([one.decision for one in wishes])
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whoever asked is told; a thread that ends would let all others wait
             self._miss(wishes, error)
             return
         if self._sync_by is None:

@@ -131,15 +131,20 @@ class Group(click.Group):
 
     Args:
         table: Commands that are imported only when called: name, ``module:attribute``, one line of help.
+        mutating: Its own options change something, where it can be called without a command.
     """
 
     command_class = Command
     context_class = Context
 
-    def __init__(self, *arguments: Any, table: Sequence[tuple[str, str, str]] = (), **attributes: Any) -> None:
+    def __init__(
+        self, *arguments: Any, table: Sequence[tuple[str, str, str]] = (), mutating: bool = False, **attributes: Any
+    ) -> None:
         attributes.setdefault("no_args_is_help", False)
         super().__init__(*arguments, **attributes)
         self.table = {name: (place, summary) for name, place, summary in table}
+        self.mutating = mutating
+        self.idempotent = True
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self.commands, *self.table})

@@ -16,7 +16,7 @@ from flpoc.errors import KitError, UsageError
 from flpoc.formatting import Report, Table
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True, mutating=True)
 @option("-d", "--startup-kit-dir", "kit_dir", metavar="DIR", help="Register this kit under its user's name and use it.")
 @option("-pw", "--poc-workspace-dir", "workspace", metavar="DIR", help="Keep the proof of concept in this folder.")
 @option("-jt", "--job-templates-dir", "templates", metavar="DIR", help="Look for job templates in this folder.")

@@ -11,9 +11,11 @@ import click
 from flpoc.cli.command import Command, RetryToken
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.options import option
+from flpoc.errors import UsageError
 from flpoc.formatting import Report
 from flpoc.session import Session
 
+_CURRENT = "./current_job"
 _RETRY = RetryToken(
     "--submit-token",
     scope="study and submitter",
@@ -29,7 +31,7 @@ _RETRY = RetryToken(
     retry_token=_RETRY,
 )
 @option(
-    "-j", "--job-folder", "--job_folder", "job_folder", metavar="DIR", default="./current_job", show_default=True,
+    "-j", "--job-folder", "--job_folder", "job_folder", metavar="DIR", default=_CURRENT, show_default=True,
     help="The job's folder, or a folder with exactly one job in it.",
 )  # fmt: skip
 @option("--submit-token", metavar="TOKEN", default="", help="Makes the submission safe to repeat.")
@@ -63,14 +65,21 @@ def submit(connection: Connection, job_folder: str, submit_token: str, debug: bo
 
 
 def find_folder(given: str, session: Session) -> Path:
-    """The job folder that a user means."""
+    """The job folder that a user means.
+
+    Raises:
+        UsageError: None is given, and what is then taken is not there.
+    """
     path = Path(given).expanduser()
     if path.is_absolute() or path.exists():
         return path
     places = [session.kit.transfer]
     if home := os.environ.get("FLPOC_HOME", "").strip():
         places.append(Path(home) / "examples")
-    return next((place / path for place in places if (place / path).exists()), path)
+    found = next((place / path for place in places if (place / path).exists()), path)
+    if given == _CURRENT and not found.exists():
+        raise UsageError(f"no job is given, and there is no {_CURRENT}", hint="flpoc job submit -j DIR")
+    return found
 
 
 @click.command(cls=Command, examples=("flpoc job abort ID --force",), mutating=True, idempotent=False)

@@ -59,11 +59,11 @@ def download(connection: Connection, job_id: str, output_dir: str, force: bool) 
     text = [f"Downloaded job {got.job_id} ({got.status}) to {got.path}"]
     text += [f"  {key}: {value}" for key, value in found.items() if isinstance(value, str)]
     text += [f"  log of {site}: {path}" for site, path in (found.get("client_logs") or {}).items()]
-    if missing:
-        text.append(f"  not there: {', '.join(missing)}")
-    warnings = [f"What was in the folder before is kept in {got.kept}"] if got.kept is not None else []
+    if absent := [key for key in missing if key != "client_logs"]:
+        text.append(f"  not there: {', '.join(absent)}")
     if silent:
-        warnings.append(f"No log has reached the server from {', '.join(silent)}")
+        text.append(f"  no log of {', '.join(silent)}: nothing was printed there, or it did not reach the server")
+    warnings = [f"What was in the folder before is kept in {got.kept}"] if got.kept is not None else []
     return Report(data=data, text=text, warnings=warnings)
 
 

@@ -125,7 +125,7 @@ class Look:
 
     def line(self) -> str:
         """One line about where the job is."""
-        parts = [self.status, str(self.meta.get("waiting_for") or ""), f"elapsed {seconds_text(self.elapsed)}"]
+        parts = [self.status, str(self.meta.get("waiting_for") or ""), f"watched for {seconds_text(self.elapsed)}"]
         return ", ".join(part for part in parts if part)
 
     def title(self) -> str:
@@ -178,7 +178,8 @@ class Look:
         code, exit_status = outcome(JobState(self.status), cause_of(self.meta), bool(self.meta.get("partial_allowed")))
         duration = self.meta.get("duration_s")
         took = f" after {seconds_text(duration)}" if duration is not None else ""
-        said = metrics_text(self.meta.get("metrics") or self.metrics())
+        newest = {key: value for key, value in self.metrics().items() if key != "round"}
+        said = metrics_text(self.meta.get("metrics") or newest)
         last = f"Job {self.meta['job_id']} ({self.meta['name']}) in study {self.meta['study']}: {self.status}{took}"
         text = [last + (f"  {said}" if said else ""), *cause_lines(self.meta)]
         hint = "" if not code else f"flpoc job logs {self.meta['job_id']} --site all"

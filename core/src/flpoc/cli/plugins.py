@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, get_args
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import click
@@ -17,11 +18,26 @@ from flpoc.plugins import OFFERS, Offer, PluginRecord, Plugins, PluginState, sin
 #: Sub-commands that are imported when they are called: name, where, one line of help.
 _TABLE = (
     ("check", "flpoc.cli.plugins_check:check_plugins", "Check all plugins, or one."),
+    ("disable", "flpoc.cli.plugins_change:disable_plugin", "Switch a plugin off: it is not even imported."),
+    ("enable", "flpoc.cli.plugins_change:enable_plugin", "Switch a plugin on again."),
+    ("load", "flpoc.cli.plugins_change:load_plugin", "Load a private plugin: a module with hooks."),
     ("new", "flpoc.cli.plugins_new:new_plugin", "Make the package of a new plugin, with its tests."),
+    ("unload", "flpoc.cli.plugins_change:unload_plugin", "Load a private plugin no more; its module stays."),
 )
 
 
-@click.group(cls=Group, table=_TABLE, help="List and check installed plugins, and make new ones.")
+#: What plugins do besides offering components and commands, by hook.
+_OTHERS: Final = {
+    "kit_files": "files of kits",
+    "checks": "checks of projects",
+    "job_templates": "job templates",
+    "framework_for": "models of frameworks",
+    "error_hint": "hints on errors",
+    "run_event": "hears of jobs",
+}
+
+
+@click.group(cls=Group, table=_TABLE, help="List and check plugins, choose which are used, and make new ones.")
 def plugins() -> None:
     pass
 
@@ -34,8 +50,9 @@ def list_plugins(call: Call) -> Report:
     A plugin that could not be loaded is listed with the reason; it stops no
     command that does not need it.
     """
-    offers = _offers(call.plugins)
-    rows = [_row(record, offers) for record in call.plugins.records]
+    found = _Found.of(call.plugins)
+    offers = found.offers
+    rows = [found.row(record) for record in call.plugins.records]
     table = Table(
         ("name", "version", "state", "offers"),
         tuple((row["name"], row["version"] or "-", row["state"], ", ".join(row["offers"]) or "-") for row in rows),
@@ -62,14 +79,15 @@ def _clashes(offers: list[Offer]) -> Iterator[str]:
 @click.pass_obj
 def show_plugin(call: Call, name: str) -> Report:
     """Show a plugin or a component, and what can be set."""
-    offers = _offers(call.plugins)
+    found = _Found.of(call.plugins)
+    offers = found.offers
     records = [one for one in call.plugins.records if one.name == name]
     named = [one for one in offers if one.name == name]
     if not records and not named:
         known = {one.name for one in call.plugins.records} | {one.name for one in offers}
         raise PluginError(f"no plugin and no component is named {name!r}", hint=did_you_mean(name, known))
     shown = [
-        *({"plugin": _row(one, offers)} for one in records),
+        *({"plugin": found.row(one)} for one in records),
         *({"component": _component(one)} for one in _shown_with(records, named, offers)),
     ]
     data = {
@@ -80,8 +98,39 @@ def show_plugin(call: Call, name: str) -> Report:
     return Report(data=data, text=tuple(_text(data)))
 
 
-def _offers(found: Plugins) -> list[Offer]:
-    return [offer for kind in OFFERS for offer in found.offers(kind)]
+@attrs.frozen
+class _Found:
+    """Everything that the plugins do: components, commands, and the other hooks that they answer."""
+
+    plugins: Plugins
+    offers: list[Offer]
+    commands: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, plugins: Plugins) -> _Found:
+        commands = [(one.name, str(item.name)) for one, item in plugins.contributions("commands") if _is_command(item)]
+        return cls(plugins, [offer for kind in OFFERS for offer in plugins.offers(kind)], commands)
+
+    def row(self, record: PluginRecord) -> dict[str, Any]:
+        return {
+            "name": record.name,
+            "version": record.version,
+            "state": record.state.value,
+            "offers": self._does(record.name) if record.state is PluginState.LOADED else [],
+            "reason": record.reason,
+            "distribution": record.distribution,
+            "module": record.module,
+        }
+
+    def _does(self, name: str) -> list[str]:
+        components = [f"{singular(one.kind)} {one.name}" for one in self.offers if one.plugin.name == name]
+        commands = [f"command {command}" for owner, command in self.commands if owner == name]
+        answered = self.plugins.hooks_of(name)
+        return [*components, *commands, *(text for hook, text in _OTHERS.items() if hook in answered)]
+
+
+def _is_command(item: Any) -> bool:
+    return isinstance(item, click.Command) and bool(item.name)
 
 
 def _shown_with(records: list[PluginRecord], named: list[Offer], offers: list[Offer]) -> list[Offer]:
@@ -91,34 +140,22 @@ def _shown_with(records: list[PluginRecord], named: list[Offer], offers: list[Of
     return [*of_plugin, *(one for one in named if one.plugin.name not in owners)]
 
 
-def _row(record: PluginRecord, offers: list[Offer]) -> dict[str, Any]:
-    mine = [f"{singular(one.kind)} {one.name}" for one in offers if one.plugin.name == record.name]
-    return {
-        "name": record.name,
-        "version": record.version,
-        "state": record.state.value,
-        "offers": mine if record.state is PluginState.LOADED else [],
-        "reason": record.reason,
-        "distribution": record.distribution,
-        "module": record.module,
-    }
-
-
 def _component(offer: Offer) -> dict[str, Any]:
+    hints = get_type_hints(offer.component.settings)
     return {
         "name": offer.name,
         "kind": singular(offer.kind),
         "plugin": offer.plugin.name,
         "summary": offer.component.summary,
         "on_this_machine": offer.component.on_this_machine() if offer.component.on_this_machine else "",
-        "settings": [_setting(field) for field in attrs.fields(offer.component.settings)],
+        "settings": [_setting(field, hints[field.name]) for field in attrs.fields(offer.component.settings)],
     }
 
 
-def _setting(field: Any) -> dict[str, Any]:
+def _setting(field: Any, kind: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": field.name,
-        "type": _type_name(field.type),
+        "type": _type_name(kind),
         "required": field.default is attrs.NOTHING,
     }
     if field.default is attrs.NOTHING:
@@ -126,11 +163,25 @@ def _setting(field: Any) -> dict[str, Any]:
     default = field.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         default = None if default.takes_self else default.factory()
+    if isinstance(default, (tuple, list)):
+        return {**found, "default": [str(one) for one in default]}
     return {**found, "default": default if isinstance(default, (str, int, float, bool, type(None))) else str(default)}
 
 
 def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    """A type as users write its values: ``a or b``, ``list of str``, ``int or nothing``."""
+    inner, origin = get_args(kind), get_origin(kind)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join("nothing" if one is type(None) else _type_name(one) for one in inner)
+    if origin in (tuple, list, Sequence):
+        return f"list of {_type_name(inner[0])}"
+    if origin in (dict, Mapping):
+        return f"keys and values ({_type_name(inner[-1])})"
+    if isinstance(kind, type):
+        return kind.__name__
+    return str(kind).removeprefix("typing.")
 
 
 def _text(data: dict[str, Any]) -> Iterator[str | Table]:
@@ -140,8 +191,11 @@ def _text(data: dict[str, Any]) -> Iterator[str | Table]:
         yield f"Plugin {record['name']}{where}: {record['state']}"
         if record["reason"]:
             yield f"Reason: {record['reason']}"
-        if record["state"] == "loaded" and not data["components"]:
-            yield "It offers no components."
+        named = {f"{one['kind']} {one['name']}" for one in data["components"]}
+        if more := [one for one in record["offers"] if one not in named]:
+            yield f"It has: {', '.join(more)}"
+        elif record["state"] == "loaded" and not data["components"]:
+            yield "It offers nothing."
     for number, one in enumerate(data["components"]):
         if number or record is not None:
             yield ""
@@ -155,5 +209,11 @@ def _text(data: dict[str, Any]) -> Iterator[str | Table]:
 
 
 def _cells(setting: dict[str, Any]) -> tuple[str, str, str]:
-    default = "(required)" if setting["required"] else "-" if setting["default"] is None else str(setting["default"])
-    return setting["name"], setting["type"], default if default else '""'
+    value = setting["default"]
+    if setting["required"]:
+        default = "(required)"
+    elif value is None or isinstance(value, list):
+        default = ", ".join(value or ()) or "-"
+    else:
+        default = str(value) or '""'
+    return setting["name"], setting["type"], default

@@ -106,7 +106,7 @@ def check_plugins(call: Call, name: str | None) -> Report:
         text=(said, table),
         exit_status=1 if wrong else 0,
         code="PLUGIN_CHECK_FAILED" if wrong else "",
-        hint="repair or remove the package, or name the plugin in plugins.disable" if wrong else "",
+        hint="repair or remove the package, or `flpoc plugins disable NAME`" if wrong else "",
     )
 
 

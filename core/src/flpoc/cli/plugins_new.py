@@ -112,7 +112,7 @@ def new_plugin(call: Call, kind: str, name: str, output_dir: str) -> Report:
 def _check_name(name: str) -> None:
     if _NAME.fullmatch(name) and len(name) <= _LONGEST_NAME and not name.startswith("flpoc-"):
         return
-    likely = re.sub("[^a-z0-9]+", "-", name.lower()).removeprefix("flpoc-").strip("-0123456789")
+    likely = re.sub("[^a-z0-9]+", "-", name.lower()).removeprefix("flpoc-").lstrip("-0123456789").rstrip("-")
     hint = "short words of small letters and digits, with hyphens between them"
     if _NAME.fullmatch(likely) and likely != name:
         hint = f"{hint}: {likely[:_LONGEST_NAME].rstrip('-')}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flpoc.cli.command import Group
+from flpoc.cli.command import Group, NoSuchCommand
 from flpoc.cli.global_options import options_for_help
 from flpoc.errors import FlpocError, PluginError
 
@@ -49,9 +49,33 @@ class Root(Group):
             raise PluginError(
                 f"the command {cmd_name!r} is offered by {both}",
                 code="PLUGIN_CONFLICT",
-                hint="remove one of the packages, or name one of them in plugins.disable",
+                hint="remove one of the packages, or switch one of them off: `flpoc plugins disable NAME`",
             )
         return offered[0][1] if offered else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as error:
+            if troubles := self._troubles():
+                raise NoSuchCommand(f"{error.message} {troubles}", error.possibilities, ctx) from None
+            raise
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        if troubles := self._troubles():
+            formatter.write(f"\n{troubles}\n")
+
+    def _troubles(self) -> str:
+        """Name the plugins whose commands may be missing; empty if all could be loaded."""
+        try:
+            broken = [one.name for one in self._call.plugins.records if one.state.value in ("broken", "incompatible")]
+        except FlpocError:
+            return ""  # said already, when their commands were left out
+        commands = f"{', '.join(broken)} could not be loaded: `flpoc plugins list` says why."
+        return f"Plugin{'s' if len(broken) > 1 else ''} {commands}" if broken else ""
 
     def summaries(self, ctx: click.Context) -> Iterator[tuple[str, str]]:
         rows = dict(super().summaries(ctx))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flpoc.errors import PluginError, UsageError
-from flpoc.plugins import Plugins, PluginState
+from flpoc.plugins import Plugins
 from flpoc.training import Framework, package_for
 
 
@@ -54,12 +54,8 @@ class Adapters:
         hint = "send a dict of NumPy arrays"
         if package:
             hint = f"install {package} at every site and name it in the plugins of the project, or {hint}"
-        broken = [
-            f"plugin {one.name} is {one.state.value}: {one.reason}"
-            for one in self._plugins.records
-            if one.state in (PluginState.BROKEN, PluginState.INCOMPATIBLE)
-        ]
-        return UsageError(f"params must be a dict of arrays, not {kind}", hint="; ".join([hint, *broken]))
+        why = "; ".join([hint, *self._plugins.troubles])
+        return UsageError(f"params must be a dict of arrays, not {kind}", hint=why)
 
 
 def _foreign(params: Mapping[str, Any]) -> list[Any]:

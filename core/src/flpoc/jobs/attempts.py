@@ -31,6 +31,8 @@ from flpoc.settings import parse_json, structure
 
 log = logging.getLogger("flpoc.jobs")
 
+#: Seconds after which a launcher that failed to say how a process is, is asked again.
+LOOK_AGAIN_AFTER = 5.0
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file
 
 
@@ -220,15 +222,24 @@ class Attempts:
         loop = asyncio.get_running_loop()
 
         def wait() -> None:
-            status = self.poll(attempt)
-            while status.running and attempt.handle is not None:
-                status = self._launcher.wait(attempt.handle, 3600.0)
+            status = self._after(attempt)
+            while status.running:
+                status = self._after(attempt)
             try:
                 loop.call_soon_threadsafe(ended, attempt, status)
             except RuntimeError:
                 return  # the owner itself has ended; the next one will look again
 
         threading.Thread(target=wait, name=f"watch {attempt.name}", daemon=True).start()
+
+    def _after(self, attempt: Attempt) -> Status:
+        """How its process is after an hour, or sooner once it has ended; what a launcher fails at is no end."""
+        try:
+            return self.poll(attempt) if attempt.handle is None else self._launcher.wait(attempt.handle, 3600.0)
+        except Exception:
+            log.exception("%s: cannot be watched; tried again in %g s", attempt.name, LOOK_AGAIN_AFTER)
+            threading.Event().wait(LOOK_AGAIN_AFTER)
+            return Status(State.RUNNING)
 
 
 def signal_name(code: int | None) -> str:
@@ -251,7 +262,7 @@ def environment(folder: Path, needs: Needs) -> dict[str, str]:
     threads = str(max(1, int(needs.cpus)))
     libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     return {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PATH": program_path(),
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -264,6 +275,11 @@ def environment(folder: Path, needs: Needs) -> dict[str, str]:
         # keeps a model's pages from being held back by the allocator once freed
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def program_path() -> str:
+    """Where programs are looked for: beside this interpreter, then where this process looks."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _user_packages() -> dict[str, str]:

@@ -115,9 +115,10 @@ class Cause:
 
     def cut(self) -> Cause:
         """The same, without what nobody reads: what a script says may be of any length."""
+        texts = ("phase", "exception", "message", "file", "signal", "hint")
         return attrs.evolve(
             self,
-            **{key: getattr(self, key)[:_MOST_TEXT] for key in ("phase", "exception", "message", "file", "hint")},
+            **{key: getattr(self, key)[:_MOST_TEXT] for key in texts},
             log_tail=tuple(line[:_MAX_WIDTH] for line in self.log_tail[-40:]),
         )
 

@@ -73,8 +73,23 @@ _BLOCK = 1 << 16
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The NumPy dtype for a safetensors dtype; bfloat16 and float8 are opaque."""
-    return _NUMPY[name]
+    """The NumPy dtype for the safetensors name of one (``F32``); bfloat16 and float8 are opaque.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    return _NUMPY[_known(name)]
+
+
+def _known(name: object) -> str:
+    if isinstance(name, str) and name in _NUMPY:
+        return name
+    try:
+        meant = "" if name is None else dtype_name(np.dtype(name))  # type: ignore[call-overload]  # it may be anything
+    except TypeError:
+        meant = ""
+    hint = f"name it {meant!r}: `dtype_name` gives that name" if meant else f"there are {', '.join(_NUMPY)}"
+    raise UsageError(f"{name!r} is not the name of a tensor's dtype", hint=hint)
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -199,15 +214,16 @@ class TensorWriter:
     """
 
     def __init__(self, path_or_fd: Path | str | int, layout: Header | Layout) -> None:
-        """Take the room for *layout*: a header, or (dtype, shape) by name.
+        """Take the room for *layout*: a header, or dtype and shape by name, such as ``{"w": ("F32", (3, 4))}``.
 
         Raises:
+            UsageError: A dtype is not the name of one.
             IntegrityError: The file exists already, or the layout cannot be written.
             ResourceError: The disk is full.
         """
         if isinstance(layout, Header):
             layout = {spec.name: (spec.dtype, spec.shape) for spec in layout.tensors}
-        head, self.header = encode_header((name, dtype, shape) for name, (dtype, shape) in layout.items())
+        head, self.header = encode_header((name, _known(dtype), shape) for name, (dtype, shape) in layout.items())
         self._specs = {spec.name: spec for spec in self.header.tensors}
         self._target = path_or_fd
         self._hasher = xxhash.xxh3_128()

@@ -15,7 +15,7 @@ import attrs
 from flpoc.errors import ConfigError, FlpocError, PluginError, UsageError
 from flpoc.formatting import Report
 from flpoc.poc import workspace as places
-from flpoc.poc.checks import check_project
+from flpoc.poc.checks import check_project, left_out, not_for_services, not_there
 from flpoc.poc.services import Services, some
 from flpoc.poc.workspace import Marker, Workspace, foreign_entries, is_workspace, locked, make_workspace_folder
 from flpoc.provisioning import Project
@@ -137,7 +137,7 @@ def _project(folder: Path, wanted: Wanted, plugins: Plugins) -> tuple[Project, l
         project, warnings = read_project(path)
         plugins.find("launchers", project.launcher)
         _refuse_own_name([one.name for one in project.participants])
-        return project, warnings
+        return project, [*warnings, *not_there(plugins, project.plugins)]
     if not wanted.sites:
         raise UsageError("a proof of concept needs at least one site", hint="for example: flpoc poc prepare -n 2")
     _refuse_own_name(wanted.sites)
@@ -146,10 +146,22 @@ def _project(folder: Path, wanted: Wanted, plugins: Plugins) -> tuple[Project, l
         from flpoc.settings import structure
 
         structure(dict(wanted.launcher_settings), offer.component.settings, where=f"launcher.{wanted.launcher}")
-    installed = [record.name for record in plugins.records if record.state.value == "loaded"]
-    needed = [*(name for name in installed if name != "core"), offer.plugin.name, *_cipher_plugin(wanted, plugins)]
+    named, warnings = _plugins_of(plugins, [offer.plugin.name, *_cipher_plugin(wanted, plugins)])
     project = sample_project(wanted.sites, port=DEFAULT_PORT, launcher=wanted.launcher)
-    return attrs.evolve(project, plugins=tuple(dict.fromkeys(needed))), []
+    return attrs.evolve(project, plugins=named), warnings
+
+
+def _plugins_of(plugins: Plugins, needed: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """What a project without a file names: all that is loaded and that its services could load; and what it is not."""
+    loaded = [one for one in plugins.records if one.state.value == "loaded" and one.name != "core"]
+    unfit = not_for_services([one.name for one in loaded if not one.distribution])
+    if wrong := [name for name in needed if name in unfit]:
+        raise PluginError(
+            f"the POC needs plugin {wrong[0]}, which its server and sites could not load",
+            hint="install it as a package: `flpoc plugins new` makes one",
+        )
+    names = dict.fromkeys([*(one.name for one in loaded if one.name not in unfit), *needed])
+    return tuple(names), left_out(plugins, unfit)
 
 
 def _refuse_own_name(names: Sequence[str]) -> None:

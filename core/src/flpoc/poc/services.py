@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from flpoc.errors import FlpocError, LaunchError, UsageError, did_you_mean
+from flpoc.errors import FlpocError, LaunchError, PluginError, UsageError, did_you_mean
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs
+from flpoc.poc.attributed import Attributed
 from flpoc.poc.workspace import OWN_STATE, STATE, Workspace
 
 if TYPE_CHECKING:
@@ -72,13 +73,31 @@ class Services:
         """Give a launcher by name, set as the workspace says.
 
         Raises:
-            PluginError: It is not installed.
+            PluginError: It is not installed; says what it has launched here.
         """
         if name not in self._launchers:
             ours = self._workspace is not None and name == self._workspace.project.launcher
             settings = self._workspace.marker.launcher_settings if self._workspace is not None and ours else {}
-            self._launchers[name] = self._plugins.create("launchers", name, settings)
+            try:
+                plugin = self._plugins.find("launchers", name).plugin.name
+                self._launchers[name] = Attributed(name, plugin, self._plugins.create("launchers", name, settings))
+            except PluginError as error:
+                raise self._without(name, error) from None
         return self._launchers[name]
+
+    def _without(self, name: str, error: PluginError) -> PluginError:
+        """The same error with what it means here: what was launched and can now be neither found nor stopped."""
+        launched = {key: one.handle for key, one in self.recorded().items() if one.handle}
+        launched |= {path.stem: handle for path in self._all_job_records() if (handle := _job_handle(path))}
+        theirs = {key: handle for key, handle in launched.items() if handle.launcher == name}
+        left = some([f"{key} (pid {handle.pid})" if handle.pid else key for key, handle in theirs.items()])
+        may = f"; what it launched may still run: {left}" if theirs else ""
+        return PluginError(
+            f"the POC in {self._folder} uses the launcher {name!r}, which cannot be used{may}: {error.message}",
+            hint=f"install it again, then repeat this; {error.hint}",
+            code=error.code,
+            data={"launcher": name, "launched": {key: handle.pid for key, handle in theirs.items()}},
+        )
 
     # -- what there is
 
@@ -182,12 +201,12 @@ class Services:
 
     def running_jobs(self) -> list[str]:
         """Names of the job processes that run, whether or not their owner does."""
-        found = []
-        for path in sorted((self._folder / STATE).glob("*/handles/*.json")):
-            handle = _job_handle(path) if path.parent != self._handles else None
-            if handle is not None and self.is_running(handle):
-                found.append(path.stem)
-        return found
+        handles = {path.stem: _job_handle(path) for path in self._all_job_records()}
+        return [name for name, handle in handles.items() if handle is not None and self.is_running(handle)]
+
+    def _all_job_records(self) -> list[Path]:
+        found = sorted((self._folder / STATE).glob("*/handles/*.json"))
+        return [path for path in found if path.parent != self._handles]
 
     def _stop_job(self, path: Path) -> None:
         handle = _job_handle(path)

@@ -14,6 +14,7 @@ import attrs
 from flpoc.errors import ConnectionFailed, DeadlineError, ServiceError, UsageError
 from flpoc.formatting import Report
 from flpoc.launching import Handle
+from flpoc.poc.checks import said_of_plugins
 from flpoc.poc.gpus import assign_gpus, host_gpus
 from flpoc.poc.preparing import port_preflight
 from flpoc.poc.services import CONSOLE_LOG, Services, at_once, choose, some
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT: Final = 30.0
 _LAST_LINES: Final = 10
+#: Within so many lines a service has said which plugins it could not load.
+_FIRST_LINES: Final = 200
 #: How often a thread that waits for the end of a process looks whether anybody still wants to know.
 _WATCH_SECONDS: Final = 1.0
 
@@ -100,6 +103,7 @@ def start(
     elif wait:
         _wait(launched, workspace.admin_kit, timeout)
         ready = True
+        warnings += _plugin_troubles(launched)
     data = _data(launched, wait=wait, timeout=timeout, ready=ready, warnings=warnings)
     return Report(data=data, text=_text(data), warnings=warnings)
 
@@ -142,8 +146,8 @@ def _preflight(workspace: Workspace, server: str, *, check: bool) -> dict[str, A
         warning = f"{message}; nothing was started"
         raise ServiceError(
             message,
-            hint=f"end that program, or make the POC anew with a free port: `flpoc poc prepare --force` (port {port} "
-            "stays as it is where a project file names it)",
+            hint="end that program, or wait until it has ended. `flpoc poc prepare --force` makes the POC anew with a "
+            "free port (one that a project file names stays), but deletes all its jobs and models",
             data={
                 "port_conflict": True,
                 "port_preflight": found,
@@ -192,6 +196,15 @@ def _wait(launched: _Launched, kit: Path | None, timeout: float) -> None:
         raise _ended_early(launched, first)
     if first is not None:
         raise _not_ready(launched, first)
+
+
+def _plugin_troubles(launched: _Launched) -> list[str]:
+    """Repeat what services that were just started say of plugins that they could not load."""
+    said: dict[str, list[str]] = {}
+    for name in launched.new:
+        for trouble in said_of_plugins(launched.services.last_lines(name, launched.handles[name], _FIRST_LINES)):
+            said.setdefault(trouble, []).append(name)
+    return [f"{some(names)}: {trouble}" for trouble, names in said.items()]
 
 
 def _ended_early(launched: _Launched, name: str) -> ServiceError:

@@ -274,7 +274,7 @@ def _plugin_files(project: Project, plugins: Plugins | None) -> list[KitFile]:
             raise PluginError(
                 f"{record.name}: its files for kits could not be made: {record.reason.partition(': ')[2]}",
                 code="PLUGIN_BROKEN",
-                hint=f"see `flpoc plugins show {record.name}`, or name it in plugins.disable",
+                hint=f"see `flpoc plugins show {record.name}`; `flpoc plugins disable {record.name}` switches it off",
             )
     known = {one.name for one in project.participants}
     for record, file in answers:

@@ -40,6 +40,8 @@ async def serve(kit_folder: Path, state: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     plugins = Plugins.of_kit(kit.settings.plugins)
+    for trouble in plugins.troubles:
+        log.warning("%s", trouble)
     audit = AuditLog(state.absolute())
     server = Server(kit, plugins, state.absolute())
     endpoint = await _endpoint(server, Door(kit.settings.project, audit), ended)

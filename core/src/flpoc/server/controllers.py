@@ -52,6 +52,7 @@ class ControllerHost:
         self._launches: list[int] = []
         self._cpu = 0.0
         self._stopping = False
+        self._launching: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
         self._log = run.files.log("server")
 
@@ -71,6 +72,13 @@ class ControllerHost:
             await self._launch()
 
     async def _launch(self) -> None:
+        # a launch that has begun is seen to its end, so that there is a handle to stop it by
+        self._launching = asyncio.create_task(self._launch_now())
+        await asyncio.shield(self._launching)
+
+    async def _launch_now(self) -> None:
+        if self._stopping:
+            return
         number = 1 + max((int(p.name) for p in self.run.files.runs.glob("*") if p.name.isdigit()), default=0)
         self._launches.append(self.run.next_round)
         try:
@@ -92,14 +100,14 @@ class ControllerHost:
                 needs=Needs(),
                 project=self._project,
             )
-        except FlpocError as error:
+        except (FlpocError, OSError) as error:
             self._attempts.forget(attempt)
-            self.run.fail(Cause(site="server", phase="starting the controller", message=error.message, hint=error.hint))
+            message = error.message if isinstance(error, FlpocError) else str(error)
+            hint = getattr(error, "hint", "")
+            self.run.fail(Cause(site="server", phase="starting the controller", message=message, hint=hint))
             return
-        if self._stopping:  # the job was ended while this was being launched
-            await asyncio.to_thread(self._attempts.stop, self._attempt, 0.0)
-            self._attempts.forget(self._attempt)
-            return
+        if self._stopping:
+            return  # the job was ended while this was being launched: whoever ended it waits, and stops it
         self._attempts.watch(self._attempt, self._process_ended)
 
     def _process_ended(self, attempt: Attempt, status: Status) -> None:
@@ -110,7 +118,7 @@ class ControllerHost:
         killed = status.code is None or status.code < 0
         if killed and self._launches.count(round_number) < LAUNCHES:
             log.warning("job %s: the controller was lost (%s); launching it again", self.run.id, status.code)
-            self._relaunch = asyncio.create_task(self._launch())
+            self._launching = asyncio.create_task(self._launch_now())
             return
         self.run.fail(self._cause(attempt, status))
 
@@ -130,11 +138,13 @@ class ControllerHost:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer, FROM_CONTROLLER)
         try:
-            hello = await link.receive()
+            hello = await link.hello()
             attempt = self._attempt
             if not isinstance(hello, LocalHello) or attempt is None or not attempt.knows(hello.token):
                 link.send(Refused("FENCED", "this attempt has been replaced"))
                 return
+            if self._link is not None:
+                self._link.close()  # one process of an attempt speaks for it
             self._link = link
             await self.run.controller_connected(link)
             link.send(self.run.controller_start(self.run.files.code / "code", self._plugins))
@@ -183,6 +193,8 @@ class ControllerHost:
         self._stopping = True
         if self._link is not None:
             self._link.send(Over())
+        if self._launching is not None:
+            await asyncio.wait([self._launching])
         if self._attempt is not None:
             await asyncio.to_thread(self._settle, self._attempt, grace)
             self._attempts.forget(self._attempt)

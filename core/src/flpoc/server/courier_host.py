@@ -224,6 +224,9 @@ class CourierHost:
         except (FlpocError, sqlite3.Error) as error:
             log.warning("the courier is stopped: %s", error)
             courier.kill()
+        except Exception:
+            log.exception("the courier is stopped")
+            courier.kill()
         courier.link.close()
         code = await courier.process.wait()
         del self._reading[courier]

@@ -81,5 +81,11 @@ def load_model(round_number: int, path: Path, size: int, checksum: str) -> Model
     header = header_of(path)
     if header.total_bytes != size:
         raise IntegrityError(f"{path}: {header.total_bytes} bytes; {size} were committed")
-    inline = path.read_bytes() if size <= INLINE_BYTES else None
+    inline = _beginning(path, size) if size <= INLINE_BYTES else None
     return Model(round_number, path, ModelRef(size, checksum, inline), header)
+
+
+def _beginning(path: Path, size: int) -> bytes:
+    """So many bytes, even if a controller that still has the file open makes it longer."""
+    with path.open("rb") as file:
+        return file.read(size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ class Run:
             self._begin_if_ready()
         elif report.phase == "failed" and site not in self.failures:
             cause = report.cause or Cause(site=site, phase="training", message="failed without saying why")
-            self._site_lost(site, "failed", cause)
+            # a site speaks for itself only, and at no greater length than is read
+            self._site_lost(site, "failed", attrs.evolve(cause, site=site).cut())
 
     def _begin_if_ready(self, *, late: bool = False) -> None:
         if self.started or self.over:
@@ -202,7 +204,7 @@ class Run:
         if verdict == "ALL":
             try:
                 verdict = await self._take(site, message)
-            except (ResourceError, OSError) as error:
+            except (ResourceError, OSError, sqlite3.Error) as error:
                 verdict, reason = "WAIT", self.no_room(error)
             except ServiceError:
                 raise  # the server is stopping: without an answer the site keeps its update for the next one
@@ -333,6 +335,7 @@ class Run:
     def controller_gone(self, link: Link) -> None:
         if self._link is link:
             self._link = None
+            self.controller_moved()  # so long has the next one to connect
 
     def assign(self, message: Assign) -> None:
         """The controller opens a round, or asks for one again that it has opened before."""
@@ -486,7 +489,7 @@ class Run:
     def _controllers_turn(self) -> bool:
         """Whether the job waits for its controller, and for nobody else."""
         busy = self._commit is not None or self._closing is not None or bool(self._no_room)
-        return self._link is not None and not busy and not self.round.owing(self.failures)
+        return not busy and not self.round.owing(self.failures)
 
     def _join_timeout(self) -> None:
         self._begin_if_ready(late=True)

@@ -142,11 +142,13 @@ class Server:
         """Stop all controllers; what is committed and received goes on at the next start."""
         self._stopping = True
         self._stop.set()
-        for run in self.runs.values():
+        for run in list(self.runs.values()):  # one may just be coming to its end
             run.pause()
             await run.settle()
         ends = [host.end(grace=0.0) for host in self._hosts.values()]
-        await asyncio.gather(self.courier.stop(), *ends, return_exceptions=True)
+        for one in await asyncio.gather(self.courier.stop(), *ends, return_exceptions=True):
+            if isinstance(one, BaseException):
+                log.error("not all could be stopped: %s", one)
         await self._background.cancel()
         self.store.close()
 
@@ -202,6 +204,8 @@ class Server:
         try:
             await run.restore()
             await self._track(run)
+            if self._stopping:
+                return  # the next server begins with it
             host = ControllerHost(
                 run,
                 self.files,
@@ -214,7 +218,7 @@ class Server:
             for site in run.sites:
                 self.sites.send(site, run.want(site, signed=True))
             await host.start(left)
-        except (FlpocError, OSError) as error:
+        except (FlpocError, OSError, sqlite3.Error) as error:
             log.exception("job %s: cannot be started", row.id)
             message = error.message if isinstance(error, FlpocError) else str(error)
             run.fail(Cause(site="server", phase="starting", exception=type(error).__name__, message=message))
@@ -258,7 +262,8 @@ class Server:
                 digest = await keep_results(self.store, run)
             except ServiceError:
                 return  # the server is stopping: the next one ends the job
-            except (OSError, FlpocError, sqlite3.Error) as error:
+            except Exception as error:  # whatever it is: a job that has ended must not seem to run for ever
+                log.exception("job %s: its results cannot be kept", run.id)
                 state = JobState.FAILED
                 cause = Cause(site="server", phase="keeping the results", message=str(error), hint="is the disk full?")
         told = plain(cause) if cause is not None else None

@@ -33,6 +33,7 @@ from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import SUBMIT_TOKEN, Manifest
 from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
+from flpoc.models.handover import sync
 from flpoc.provision.identity import Identity
 from flpoc.server.peers import Case, Door
 from flpoc.server.service import Server
@@ -117,11 +118,17 @@ class Submissions:
 
     def _check_components(self, manifest: Manifest) -> None:
         spec = manifest.spec
-        for kind, name in (("workflows", spec.workflow), ("aggregators", spec.aggregator)):
+        chosen = (
+            ("workflows", spec.workflow, spec.workflow_settings),
+            ("aggregators", spec.aggregator, spec.aggregator_settings),
+        )
+        for kind, name, settings in chosen:
             try:
-                self._server.plugins.find(kind, name)
+                self._server.plugins.check(kind, name, settings)
             except PluginError as error:
                 raise JobError(f"{kind[:-1]}: {error.message} at the server", hint=error.hint) from None
+            except FlpocError as error:
+                raise JobError(error.message, hint=error.hint) from None
         for one in spec.tracking:
             try:
                 self._server.plugins.check("trackers", one.name, one.settings)
@@ -201,6 +208,8 @@ class Submissions:
             if size != ask.archive_size or digest.hexdigest() != ask.archive:
                 raise IntegrityError("the archive is not the announced one", hint="submit it again")
             part.rename(archive)
+            with _nameless(archive):
+                await asyncio.to_thread(sync, archive)  # before anybody is told that the job is here
         finally:
             part.unlink(missing_ok=True)
 
@@ -246,6 +255,10 @@ class Submissions:
         now = time.time()
 
         def act(db: Any) -> int:
+            state = db.execute("SELECT state FROM jobs WHERE id=?", (row.id,)).fetchone()
+            if state is not None and JobState(state["state"]) in (JobState.DISPATCHED, JobState.RUNNING):
+                message, hint = f"job {row.id} is {state['state']}", f"flpoc job abort {row.id}"
+                raise JobError(message, code="JOB_NOT_DONE", hint=hint)
             for table in ("rounds", "updates", "ledger", "events"):
                 db.execute(f"DELETE FROM {table} WHERE job=?", (row.id,))  # noqa: S608 - names of our tables
             db.execute("DELETE FROM jobs WHERE id=?", (row.id,))

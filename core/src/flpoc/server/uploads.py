@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from flpoc.errors import FlpocError, ResourceError
+from flpoc.errors import FlpocError, ResourceError, ServiceError
 from flpoc.server.pace import Pace, Places
 from flpoc.server.runs import Run
 from flpoc.wire.messages import Announce, Answer, Push
@@ -99,9 +99,11 @@ class Uploads:
 
     async def _end_writer(self, part: Path) -> None:
         """A newer transfer of the same file ends the older one, and waits for it."""
-        if (older := self._writers.pop(part, None)) is not None:
+        while (older := self._writers.get(part)) is not None:  # while this waits, a third may have begun
             older.cancel()
             await asyncio.wait([older])
+            if self._writers.get(part) is older:
+                del self._writers[part]
 
     async def _receive(
         self, run: Run, site: str, announced: Announce, start: Push, stream: AsyncIterator[bytes]
@@ -127,6 +129,8 @@ class Uploads:
             return run.answer(announced, "HAVE", have=incoming.have)
         except (ResourceError, OSError) as error:
             return run.answer(announced, "WAIT", run.no_room(error))
+        except ServiceError:
+            raise  # the server is stopping: without an answer the site keeps its update for the next one
         except FlpocError as error:
             if incoming.damaged and part not in damaged:
                 damaged.add(part)  # once may be the network's fault: from the beginning again

@@ -200,10 +200,7 @@ class UserService:
         return {"job_id": row.id, "status": "ABORTED"}
 
     async def delete(self, call: Admitted) -> Any:
-        row = call.job
-        if row.id in self._server.runs:
-            raise JobError(f"job {row.id} is {row.state}", code="JOB_NOT_DONE", hint=f"flpoc job abort {row.id}")
-        return await self._submissions.delete(row)
+        return await self._submissions.delete(call.job)
 
     async def logs(self, call: Admitted) -> Any:
         return await asyncio.to_thread(log_answer, call.job, call.ask, self._server.logs)

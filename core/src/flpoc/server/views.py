@@ -154,7 +154,8 @@ def log_answer(row: JobRow, ask: ReadLogs, keeper: LogKeeper) -> dict[str, Any]:
     for name in names:
         text = keeper.read(row.id, name, READ_LIMIT // len(names))
         if text is None:
-            sites[name] = {"available": False, "reason": "nothing of it has reached the server"}
+            reason = "it has printed nothing so far, or nothing that has reached the server"
+            sites[name] = {"available": False, "reason": reason}
             continue
         kept, used = cut(text, since, DEFAULT_TAIL if default else ask.tail, ask.max_bytes)
         applied = applied or used

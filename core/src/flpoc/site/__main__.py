@@ -23,8 +23,9 @@ async def serve(kit_folder: Path, state: Path) -> None:
     kit = load_kit(kit_folder, kind="site")
     lock = lock_state(state.absolute(), f"the agent of {kit.settings.name}")
     plugins = Plugins.of_kit(kit.settings.plugins)
+    for trouble in plugins.troubles:
+        log.warning("%s", trouble)
     agent = Agent(kit, plugins, state.absolute())
-    await agent.restore()
     running = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         agent.loop.add_signal_handler(number, running.cancel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Agent:
 
     # -- life
 
-    async def restore(self) -> None:
+    async def _restore(self) -> None:
         """Take up the jobs in the state folder, and the processes of a former agent."""
         left: dict[tuple[str, int], list[Attempt]] = {}
         for attempt in self.attempts.recorded():
@@ -91,13 +92,22 @@ class Agent:
             for attempt in attempts:
                 await asyncio.to_thread(self.attempts.stop, attempt, 1.0)
                 self.attempts.forget(attempt)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete folders without a job: one was just being deleted, or begun, when the former agent was killed."""
+        known = {job.files.folder for job in self._jobs.values()}
+        for folder in (self.state / "jobs").glob("*"):
+            if folder not in known:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def run(self) -> None:
-        """Keep a connection to the server until cancelled.
+        """Go on with what a former agent left, and keep a connection to the server until cancelled.
 
         Raises:
             FlpocError: The server refuses this site for good.
         """
+        await self._restore()
         while True:
             why = "the server has ended the connection"
             try:
@@ -134,7 +144,10 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop all trainers and the connection; jobs can go on at the next start."""
-        await asyncio.gather(*(job.stop() for job in list(self._jobs.values())), return_exceptions=True)
+        stops = [job.stop() for job in list(self._jobs.values())]
+        for one in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(one, BaseException):
+                log.error("not all could be stopped: %s", one)
         await self._background.cancel()
         await asyncio.gather(self._control.close(None), self._bulk.close(None))
         await asyncio.to_thread(self.audit.close)
@@ -203,7 +216,6 @@ class Agent:
             if want.phase != "run":
                 return
             folder = self.state / "jobs" / f"{want.job}.{want.run}"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             job = self._jobs[key] = SiteJob(self, want.job, want.run, folder, [])
             self.send(job.report)
         job.want(want)

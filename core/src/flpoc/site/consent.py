@@ -24,7 +24,7 @@ def consent(kit: Kit, signed: SignedJob, policy: dict[str, Any]) -> Manifest:
     """Check a job before anything of it is unpacked.
 
     Raises:
-        AuthError: The signer may not submit, or this site runs no code of users.
+        AuthError: The signer may not submit, the job is for other sites, or this site runs no code of users.
         IntegrityError: The job is not what was signed.
     """
     manifest, signer = verify_job(signed, root_pem=kit.root_pem, project=kit.settings.project)
@@ -34,6 +34,8 @@ def consent(kit: Kit, signed: SignedJob, policy: dict[str, Any]) -> Manifest:
     if not policy["allow_custom_code"]:
         hint = "allow_custom_code in the site's local/policy.json decides"
         raise AuthError(f"{kit.settings.name} runs no code of users", hint=hint)
+    if manifest.spec.sites and kit.settings.name not in manifest.spec.sites:
+        raise AuthError(f"{signer.name} has not signed this job for {kit.settings.name}")
     command = manifest.spec.script_for(kit.settings.name).command
     if command and command[0] not in {"python", "python3", policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")

@@ -31,6 +31,8 @@ log = logging.getLogger("flpoc.site")
 
 #: Seconds after which something is tried again for which the disk was too full.
 AGAIN_LATER = 2.0
+#: Rounds that are answered and not committed yet: more than a job that goes on as it should ever has.
+MOST_OPEN = 8
 
 
 @attrs.frozen
@@ -86,6 +88,10 @@ class Departures:
                 meta=message.meta if self._share_metrics else {}, evaluates=message.evaluates,
             )  # fmt: skip
             box = self.outbox if self.gate is None else self._raw
+            if len(self.outbox.all()) + len(self._raw.all()) >= MOST_OPEN:
+                text = f"answers to {MOST_OPEN} rounds wait already; one after the other is asked for"
+                self._events.failed(Cause(site=self._site, phase="sending", round=entry.round, message=text))
+                return False
             try:
                 while not await self._kept(box, entry, Path(attempt.folder), message.file):
                     log.warning("job %s: round %d: the disk is full; the script waits", self._job, entry.round + 1)

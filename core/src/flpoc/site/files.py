@@ -98,6 +98,11 @@ class Outbox:
     def path(self, entry: Announce) -> Path:
         return self._folder / f"{entry.round}.{entry.attempt}.{entry.checksum}.safetensors"
 
+    def read(self, entry: Announce) -> bytes:
+        """A small update as it was announced, however long a script has made it since."""
+        with self.path(entry).open("rb") as file:
+            return file.read(entry.size)
+
     def note(self, entry: Announce) -> None:
         """Write down what is to be said of an update, before its file is taken (blocking)."""
         path = self.path(entry).with_suffix(".json")

@@ -54,6 +54,8 @@ log = logging.getLogger("flpoc.site")
 
 #: Seconds that a script gets to end by itself when it is stopped.
 STOP_GRACE = 2.0
+#: Seconds between two messages that only say that something moves.
+PROGRESS_GAP = 0.1
 #: What an archive may take for a file besides its bytes: names of up to 4 KiB, twice.
 ENTRY_BYTES = 10_000
 
@@ -78,6 +80,7 @@ class SiteJob:
         self._manifest: Manifest | None = None
         self._host: TrainerHost | None = None
         self._uploads: dict[int, asyncio.Task[None]] = {}
+        self._silent_until = 0.0
         self._metrics = MetricShipper(self._send_metrics)
         self._ended = asyncio.Event()
         self._shipper = LogShipper(self.files.log, self._send_log)
@@ -140,6 +143,7 @@ class SiteJob:
     async def _prepare(self, want: JobWant) -> None:
         if self._manifest is not None:
             return
+        self.files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         signed = want.signed if want.signed is not None else await asyncio.to_thread(_kept, self.files.signed)
         manifest = await self._agent.consents.ask(self.job, self.run, signed)
         self._guard(manifest)
@@ -255,11 +259,18 @@ class SiteJob:
             self._agent.send(self.report)
 
     def _moved(self) -> None:
-        self._agent.send(Progress(self.job, self.run))
+        # a script may say so as often as it likes, and what else this site has to say comes behind it
+        if (now := self._agent.loop.time()) >= self._silent_until:
+            self._silent_until = now + PROGRESS_GAP
+            self._agent.send(Progress(self.job, self.run))
 
     def _announce(self, entry: Announce) -> None:
         if entry.size <= INLINE_BYTES:
-            entry = attrs.evolve(entry, inline=self.outbox.path(entry).read_bytes())
+            try:
+                entry = attrs.evolve(entry, inline=self.outbox.read(entry))
+            except OSError as error:
+                self.fail(Cause(site=self._agent.name, phase="sending", round=entry.round, message=str(error)))
+                return
         self._agent.send(entry)
 
     def _logged(self, message: Logged) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import attrs
 
 from flpoc.errors import FlpocError
-from flpoc.jobs.attempts import Attempt, Attempts, signal_name
+from flpoc.jobs.attempts import Attempt, Attempts, program_path, signal_name
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
@@ -152,9 +153,9 @@ class TrainerHost:
 
     def _argv(self) -> tuple[str, ...]:
         script = str(self._files.job / "code" / self._script.script)
-        if self._script.command:
-            return (*self._script.command, script, *self._script.args)
-        return (self._python or sys.executable, "-m", "flpoc.runner.trainer", script, *self._script.args)
+        program, *more = self._script.command or (self._python or sys.executable, "-m", "flpoc.runner.trainer")
+        # the site's own: not what a PATH that the job sets leads to
+        return (shutil.which(program, path=program_path()) or program, *more, script, *self._script.args)
 
     def _task_round(self) -> int:
         return self._give.round if self._give is not None else -1
@@ -220,9 +221,15 @@ class TrainerHost:
         killed = status.code is None or status.code < 0
         if killed and self._failure is None and self._launches.count(self._task_round()) < LAUNCHES:
             log.warning("job %s: the trainer was lost (%s); launching it again", self._job, signal_name(status.code))
-            self._launching = asyncio.create_task(self._launch_now())
+            self._launching = asyncio.create_task(self._launch_again())
             return
         self._events.failed(self._cause(attempt, status))
+
+    async def _launch_again(self) -> None:
+        try:
+            await self._launch_now()
+        except OSError as error:  # at the first launch, whoever starts this host tries again
+            self._events.failed(Cause(site=self._site, phase="starting the script", message=str(error)))
 
     def _cause(self, attempt: Attempt, status: Status) -> Cause:
         said = self._failure
@@ -248,11 +255,13 @@ class TrainerHost:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer, FROM_TRAINER)
         try:
-            hello = await link.receive()
+            hello = await link.hello()
             attempt = self._attempt
             if not isinstance(hello, LocalHello) or attempt is None or not attempt.knows(hello.token):
                 link.send(Refused("FENCED", "this attempt has been replaced, or the job is over"))
                 return
+            if self._link is not None:
+                self._link.close()  # one process of an attempt speaks for it: this is the same, or it is confused
             self._link = link
             link.send(self._greeting(attempt))
             self._received, self._sent = hello.received, max(self._sent, hello.sent)

@@ -16,7 +16,8 @@ import pytest
 
 # before they are imported, so that their assertions say what was compared
 _SUITES = ("aggregator", "authority", "formatter", "launcher", "plugin")
-pytest.register_assert_rewrite(*(f"flpoc.testing.{kind}_suite" for kind in _SUITES))
+_PARTS = ("launcher_bench", "launcher_starts", "launcher_ends", "launcher_stops")
+pytest.register_assert_rewrite(*(f"flpoc.testing.{name}" for name in (*_PARTS, *(f"{kind}_suite" for kind in _SUITES))))
 
 from flpoc.testing.aggregator_suite import AggregatorSuite  # noqa: E402 - see above
 from flpoc.testing.authority_suite import AuthoritySuite  # noqa: E402 - see above

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+import textwrap
+from typing import Any, Final
 
 import attrs
 
@@ -18,8 +19,15 @@ import importlib, json, sys
 from flpoc.launching import Handle, LaunchRequest
 from flpoc.settings import plain, structure
 ask = json.load(sys.stdin)
+try:
 {maker}
+except Exception as error:
+    print(f"{{type(error).__name__}}: {{error}}", file=sys.stderr)
+    sys.exit({not_made})
 """
+
+#: Exit status of a process in which the launcher could not be made.
+NOT_MADE: Final = 97
 
 
 def later_process(launcher: Launcher, maker: str, code: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -33,10 +41,12 @@ def later_process(launcher: Launcher, maker: str, code: str, data: dict[str, Any
         data: What ``ask`` holds, as plain data.
     """
     settings = next((value for value in vars(launcher).values() if attrs.has(type(value))), None)
+    making = textwrap.indent(maker or _maker(launcher, settings), "    ")
     return {
-        "args": [sys.executable, "-c", _START.format(maker=maker or _maker(launcher, settings)) + code],
+        "args": [sys.executable, "-c", _START.format(maker=making, not_made=NOT_MADE) + code],
         "input": json.dumps({**plain(data), "settings": plain(settings)}),
         "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
         "env": {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         "text": True,
     }

@@ -21,6 +21,9 @@ from flpoc.wire.codec import Family, encode
 
 _LENGTH = struct.Struct(">I")
 SOCKET_NAME = "s"
+#: Whoever connects says who it is in so many bytes and seconds.
+HELLO_BYTES = 4096
+HELLO_WITHIN = 20.0
 
 
 def frame(message: Any) -> bytes:
@@ -49,11 +52,22 @@ class Link:
         if not self._writer.is_closing():
             self._writer.write(frame(message))
 
+    async def hello(self) -> Any:
+        """The first message; None if there is none soon, or none that is one: anybody may have connected."""
+        try:
+            async with asyncio.timeout(HELLO_WITHIN):
+                return await self._next(HELLO_BYTES)
+        except (IntegrityError, TimeoutError):
+            return None
+
     async def receive(self) -> Any:
         """The next message; None at the end."""
+        return await self._next(self._incoming.limit)
+
+    async def _next(self, limit: int) -> Any:
         try:
             head = await self._reader.readexactly(_LENGTH.size)
-            return self._incoming.decode(await self._reader.readexactly(_checked_length(head, self._incoming.limit)))
+            return self._incoming.decode(await self._reader.readexactly(_checked_length(head, limit)))
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             return None
 

@@ -18,7 +18,11 @@ from flpoc.provision.kits import Kit
 if TYPE_CHECKING:
     from cryptography import x509
 
-_SAME_PROJECT = "is the kit of the same project as the server? `flpoc preflight-check` compares them"
+_SAME_PROJECT = "is the kit of the same project as the server? `flpoc config inspect` shows whose kit is used"
+_OTHER_POC = (
+    "does your own POC run (`flpoc poc start`)? While it is stopped another one may have its port; "
+    "or it was made anew since this kit was"
+)
 _WHO_LISTENS = "check that the server runs (`flpoc poc start` for a proof of concept), and the address in the kit"
 _MISMATCH = 62
 _EXPIRED = 10
@@ -131,7 +135,17 @@ def _not_trusted(kit: Kit, error: ssl.SSLCertVerificationError, until: float) ->
             f"the certificate of the server at {place} is not valid now: {_since_when(shown, kit, error)}",
             hint="set the clocks right, or provision the server anew",
         )
+    if _is_ours(shown, kit):
+        return UntrustedError(
+            f"what listens at {place} has a certificate of this project, but not a server's: {error.verify_message}",
+            hint="a site or user of the project uses its own kit there: tell whoever runs the server",
+        )
     issuer = shown.issuer.rfc4514_string() if shown is not None else ""
+    if issuer == f"CN={kit.settings.project}":
+        return UntrustedError(
+            f"the server at {place} is of another project that is also called {kit.settings.project!r}",
+            hint=_OTHER_POC,
+        )
     return UntrustedError(
         f"the certificate of the server at {place} is not of project {kit.settings.project!r}"
         + (f": it was issued by {issuer!r}" if issuer else "")
@@ -164,6 +178,21 @@ def _shown(kit: Kit, until: float) -> x509.Certificate | None:
             shown = tls.getpeercert(binary_form=True)
         return x509.load_der_x509_certificate(shown) if shown else None
     return None
+
+
+def _is_ours(shown: x509.Certificate | None, kit: Kit) -> bool:
+    """Whether the project's own authority has issued a certificate."""
+    from cryptography.exceptions import InvalidSignature
+
+    from flpoc.provision.identity import read_roots
+
+    if shown is None:
+        return False
+    for root in read_roots(kit.root_pem):
+        with contextlib.suppress(ValueError, TypeError, InvalidSignature):
+            shown.verify_directly_issued_by(root)
+            return True
+    return False
 
 
 def _host_names(shown: x509.Certificate | None) -> list[str]:

@@ -93,8 +93,8 @@ def grants_for(request: LaunchRequest, program: str, readable: Sequence[str] = (
 
 
 def _interpreter(request: LaunchRequest, program: Path) -> Iterable[Path]:
-    """What the program needs to run; of one that came with the job only itself, or its author would decide."""
-    own = [Path(path).resolve() for path in (request.workdir, *(mount.source for mount in request.mounts))]
+    """What the program needs to run; of one that a job could have written only itself, or its author would decide."""
+    own = [Path(path).resolve() for path in (_SHARED, request.workdir, *(mount.source for mount in request.mounts))]
     where = (program.parent.resolve(), program.resolve())
     if any(path.is_relative_to(folder) for path in where for folder in own):
         return [program]

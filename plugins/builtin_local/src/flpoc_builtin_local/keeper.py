@@ -26,7 +26,7 @@ try:
 except ImportError:
     import signal
 
-#: How a keeper is known among processes: see ``is_keeper``.
+#: How keepers of all launchers are known: ``flpoc.launching.KEEPER_MARK``, which is not imported here.
 MARK = b"flpoc-keeper"
 _CHUNK = 1 << 16
 _PR_SET_PDEATHSIG = 1
@@ -218,7 +218,7 @@ class Keeper:
                     self._reap()
                 elif not self._relay():
                     poll.unregister(self._output)
-        end_children()
+        end_children(spare_keepers=self._request.rules < 0)  # a confined job could mark whatever it likes
         # what is still in the pipe; never until its end, which others may hold open
         for _ in range(64):
             if not self._relay():
@@ -301,10 +301,10 @@ def _become(request: Request, output: int, tell: int, keeper: int, libc: Any) ->
     os._exit(127)
 
 
-def end_children() -> None:
+def end_children(spare_keepers: bool = True) -> None:
     """Kill every child and, as its orphans come here, every descendant; other keepers are not touched."""
     while True:
-        mine = [pid for pid in children(os.getpid()) if not is_keeper(pid)]
+        mine = [pid for pid in children(os.getpid()) if not (spare_keepers and is_keeper(pid))]
         if not mine:
             return
         for pid in mine:

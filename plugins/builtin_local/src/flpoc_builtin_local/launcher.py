@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from flpoc.errors import LaunchError, UsageError
-from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status, check_request
+from flpoc.errors import LaunchError
+from flpoc.launching import KEEPER_MARK, Handle, Launcher, LaunchRequest, State, Status, check_request
 from flpoc_builtin_local import keeper
 from flpoc_builtin_local.confinement import rules_for
 from flpoc_builtin_local.processes import Process, boot_id, descendants, of_session, wait_gone
@@ -47,7 +47,7 @@ class LocalLauncher(Launcher):
             LaunchError: The program, the working folder or the log cannot be
                 used, or the keeper could not be started.
         """
-        _check(request)
+        check_request(request)
         stem = stem_for(request)
         if running := self._running(request, stem):
             return running  # without the lock: most often, this is all
@@ -61,7 +61,7 @@ class LocalLauncher(Launcher):
             elif locked(stem):  # asked under the launch lock: nobody is just writing it
                 raise LaunchError(
                     f"{request.name}: already runs, but its record {stem}.json is damaged",
-                    hint=f"find its keeper with `ps ax | grep {keeper.MARK.decode()}`, kill it, and start again",
+                    hint=f"find its keeper with `ps ax | grep {KEEPER_MARK}`, kill it, and start again",
                 )
             prune_exits(stem)
             with rules_for(request, program, self._settings) as rules:
@@ -144,14 +144,6 @@ def _handle(name: str, ref: Ref) -> Handle:
     return Handle(launcher=NAME, name=name, ref=ref.text, pid=ref.child.pid)
 
 
-def _check(request: LaunchRequest) -> None:
-    check_request(request)
-    if any("\0" in text for text in (*request.argv, *request.env, *request.env.values(), request.log, request.workdir)):
-        raise UsageError(f"{request.name}: a zero character in an argument, the environment or a path")
-    if wrong := [key for key in request.env if not key or "=" in key]:
-        raise UsageError(f"{request.name}: {wrong[0]!r} cannot be the name of an environment variable")
-
-
 def _find_program(request: LaunchRequest) -> str:
     """The program, searched in the PATH of the request where its name has no slash."""
     if not Path(request.workdir).is_dir():
@@ -195,7 +187,7 @@ def _launching(stem: Path) -> Iterator[int]:
 
 def _start_keeper(request: LaunchRequest, program: str, stem: Path, lock: int, rules: int | None) -> Ref:
     folder = str(Path(keeper.__file__).parents[1])
-    argv = [sys.executable, "-I", "-S", "-c", _KEEPER, folder, str(lock), keeper.MARK.decode(), request.name]
+    argv = [sys.executable, "-I", "-S", "-c", _KEEPER, folder, str(lock), KEEPER_MARK, request.name]
     # of the environment, a keeper needs only what its interpreter needs to start
     env = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}
     message = pack(request, program, stem, rules)

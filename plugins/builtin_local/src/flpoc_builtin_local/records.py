@@ -65,7 +65,8 @@ class Ref:
     @classmethod
     def parse(cls, handle: Handle) -> Ref | None:
         """Read a handle; None when it is not one of this launcher."""
-        return cls.of_text(handle.ref) if handle.launcher == "local" else None
+        ref = cls.of_text(handle.ref) if handle.launcher == "local" else None
+        return ref if ref and ref.name == handle.name else None
 
     @classmethod
     def of_text(cls, text: str, stem: Path | None = None) -> Ref | None:

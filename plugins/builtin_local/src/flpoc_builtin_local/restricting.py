@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
+from flpoc_builtin_local import seccomp
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing is not imported here
     from typing import Any
@@ -27,6 +29,7 @@ def confine(rules: int, libc: Any) -> None:
     _drop_privileges(libc)
     _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _must(libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
+    seccomp.close_gaps(libc)
 
 
 def _drop_privileges(libc: Any) -> None:

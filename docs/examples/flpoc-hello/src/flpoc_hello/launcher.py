@@ -19,6 +19,7 @@ from typing import Any
 
 from flpoc.errors import LaunchError
 from flpoc.launching import (
+    KEEPER_MARK,
     Handle,
     Launcher,
     LaunchRequest,
@@ -60,6 +61,7 @@ class HelloLauncher(Launcher):
             record = _Record(stem.parent / current.read_text())
             if record.is_locked():
                 return record.handle(request.name)
+            record.end_rest()
         # named before it is started: whoever is killed in between leaves a trace
         record = _Record(stem.parent / f"{stem.name}.{secrets.token_hex(8)}.json")
         part = stem.with_suffix(".part")
@@ -71,6 +73,7 @@ class HelloLauncher(Launcher):
     def _supervise(self, request: LaunchRequest, record: _Record, lock: int) -> None:
         """Start a supervisor and, through it, the process; the lock is the supervisor's until it has its own."""
         message = {
+            "name": request.name,
             "argv": request.argv,
             "workdir": request.workdir,
             "env": request.env,
@@ -80,7 +83,8 @@ class HelloLauncher(Launcher):
             "record": str(record.path),
             "lock": lock,
         }
-        program = [sys.executable, "-I", "-S", supervisor.__file__]
+        # the mark tells other launchers' supervisors that this is one, too
+        program = [sys.executable, "-I", "-S", supervisor.__file__, KEEPER_MARK, request.name]
         done = subprocess.run(
             program,
             input=json.dumps(message).encode(),
@@ -115,17 +119,13 @@ class HelloLauncher(Launcher):
         if record is None:
             return
         with record.supervisor() as process:
-            if process is None:
-                return
-            _send(process, signal.SIGTERM)
-            if _ends(process, grace):
-                return
-            _send(process, signal.SIGUSR1)
-            if not _ends(process, _KILLED_SECONDS):
-                raise LaunchError(
-                    f"{handle.name}: process {handle.pid} does not end, not even by SIGKILL",
-                    hint="it probably waits for a disk or a device",
-                )
+            if process is not None:
+                _send(process, signal.SIGTERM)
+                if not _ends(process, grace):
+                    _send(process, signal.SIGUSR1)
+                    if not _ends(process, _KILLED_SECONDS):
+                        raise _unkillable(handle.name, handle.pid)
+        record.end_rest()
 
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         record = _Record.of(handle)
@@ -148,9 +148,11 @@ class _Record:
         """Find the record of a handle; None if it is nonsense, or another launcher's."""
         try:
             path = Path(json.loads(handle.ref)["record"])
-            return cls(path) if path.is_absolute() and path.is_file() else None
+            found = cls(path) if path.is_absolute() and path.is_file() else None
         except (ValueError, TypeError, KeyError, OSError, RecursionError):
             return None
+        ours = handle.launcher == "hello" and found is not None and found.read().get("name") == handle.name
+        return found if ours else None
 
     def handle(self, name: str) -> Handle:
         ref = json.dumps({"record": str(self.path)})
@@ -184,6 +186,20 @@ class _Record:
         code, peak = said.get("code"), said.get("peak_rss")
         reason = "" if code is not None else "its supervisor was killed"
         return Status(State.EXITED, code, reason, peak)
+
+    def end_rest(self) -> None:
+        """End what a supervisor has left that was killed: nobody else will."""
+        said = self.read()
+        if "code" in said or said.get("boot") != supervisor.boot_id():
+            return
+        until = time.monotonic() + _KILLED_SECONDS
+        while left := supervisor.of_session(int(said["pid"]), int(said["started"])):
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if time.monotonic() > until:
+                raise _unkillable(str(said["name"]), left[0])
+            time.sleep(0.01)
 
     @contextlib.contextmanager
     def supervisor(self) -> Iterator[int | None]:
@@ -225,6 +241,13 @@ def _ends(process: int, seconds: float) -> bool:
         if ended.poll(min(left, 3600.0) * 1000):
             return True
     return bool(ended.poll(0))
+
+
+def _unkillable(name: str, pid: int) -> LaunchError:
+    return LaunchError(
+        f"{name}: process {pid} does not end, not even by SIGKILL",
+        hint="it probably waits for a disk or a device",
+    )
 
 
 def _end_of(path: str) -> bytes:

@@ -1,7 +1,8 @@
 """Stays beside one launched process, from its start to the record of its end.
 
 The launcher runs this file in a bare interpreter; the request comes as JSON on
-standard input. The answer is ``runs``, or what is wrong.
+standard input. The answer is ``runs``, or what is wrong. Its first argument is the
+mark by which the supervisors of all launchers know each other.
 
 SIGTERM is passed on to the process, as a request to end. SIGUSR1 kills it.
 """
@@ -58,7 +59,14 @@ def main() -> None:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _answer(getattr(error, "strerror", None) or str(error))
         return
-    facts = {"supervisor": os.getpid(), "pid": process.pid, "log": request["log"]}
+    facts = {
+        "name": request["name"],
+        "boot": boot_id(),
+        "supervisor": os.getpid(),
+        "pid": process.pid,
+        "started": _stat(process.pid)[1],
+        "log": request["log"],
+    }
     _pass_signals_on(process.pid)
     _write(record, facts)
     os.close(request["lock"])
@@ -175,11 +183,37 @@ def _children() -> list[int]:
 
 
 def _is_supervisor(pid: int) -> bool:
+    """Whether it carries the mark: then what it keeps was launched, by whichever launcher."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsencode(__file__) in file.read().split(b"\0")
+            return os.fsencode(sys.argv[1]) in file.read().split(b"\0")
     except OSError:
         return False
+
+
+def boot_id() -> str:
+    """Name this run of the machine: process ids and start times mean nothing in another."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def of_session(leader: int, started: int) -> list[int]:
+    """What lives of the session that *leader* began, which was started at that time."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError):
+            session, start, state = _stat(int(name))
+            if session == leader and start >= started and state not in "ZX":
+                found.append(int(name))
+    return found
+
+
+def _stat(pid: int) -> tuple[int, int, str]:
+    """Session, start time and state of a process."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # the name, in parentheses, may hold anything
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[3]), int(fields[19]), fields[0].decode()
 
 
 if __name__ == "__main__":
