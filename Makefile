@@ -3,15 +3,18 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
+# a comparable system has an environment of its own
+PEER_VENV ?= .venv-$(PEER)
 SOURCES := core/src $(wildcard plugins/*/src)
 PROJECTS := $(wildcard core/pyproject.toml plugins/*/pyproject.toml)
+PEERS := $(patsubst tests/bench/peer-%.txt,%,$(wildcard tests/bench/peer-*.txt))
 # what builds packages; at hand, it need not be fetched for each of them (pyhocon comes as source)
 BUILDERS := hatchling editables setuptools wheel
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos docs clean
+.PHONY: help demo test lint rows bench chaos docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +29,11 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy $(SOURCES)
 
-bench: $(VENV)/.dev ## Measure flpoc on this machine; ARGS="..." are passed on
-	@$(PY) tests/bench/run.py $(ARGS)
+rows: $(VENV)/.dev ## Cause every bad input of the catalogue and print what came of it
+	@$(PY) tests/catalogue/report.py $(ARGS)
+
+bench: $(VENV)/.dev $(if $(PEER),$(PEER_VENV)/.ready) ## Measure flpoc on this machine; PEER=nvflare measures that, too; ARGS="..." are passed on
+	@$(PY) tests/bench/run.py $(if $(PEER),--peer $(PEER) --peer-venv $(PEER_VENV)) $(ARGS)
 
 chaos: $(VENV)/.dev ## Kill processes at random instants and compare the models; ARGS="..." are passed on
 	@$(PY) tests/chaos/run.py $(ARGS)
@@ -36,7 +42,7 @@ docs: $(VENV)/.dev ## Write the reference pages anew from the source
 	@$(PY) docs/reference/generate.py
 
 clean: ## Remove the environment and what tools have left; results stay
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(foreach peer,$(PEERS),.venv-$(peer)) build dist .pytest_cache .mypy_cache .ruff_cache
 	@find . -name .git -prune -o \( -name __pycache__ -o -name .mypy_cache -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 $(PY):
@@ -58,4 +64,10 @@ $(VENV)/.demo: $(PY) $(PROJECTS) docs/examples/digits/requirements.txt
 $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
 	@echo "Installing plugins and tools into $(VENV) ..."
 	@$(PY) -m pip install --quiet --no-build-isolation -r requirements-dev.txt
+	@touch $@
+
+$(PEER_VENV)/.ready: tests/bench/peer-$(PEER).txt
+	@echo "Installing $(PEER) into $(PEER_VENV) ..."
+	@$(PYTHON) -m venv $(PEER_VENV)
+	@$(PEER_VENV)/bin/python -m pip install --quiet -r $<
 	@touch $@

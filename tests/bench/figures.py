@@ -6,6 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+from rows import ROWS, Row
+
+
+def _known(_figure: object, _attribute: object, key: str) -> None:
+    if key not in ROWS:
+        raise ValueError(f"{key}: the table has no such row")
 
 
 @attrs.frozen
@@ -13,50 +19,60 @@ class Figure:
     """One measured number.
 
     Attributes:
-        key: Its name for programs; the same thing has the same key in every column.
-        what: Its name for people.
+        key: The row that it belongs to; the same in every column.
         value: The number; None when it could not be measured.
-        unit: What the number counts.
-        limit: What the design demands, ``<= 0.2`` or ``>= 250``; empty when nothing.
         note: How it was measured, or single runs of a median.
         error: Why it could not be measured.
     """
 
-    key: str
-    what: str
+    key: str = attrs.field(validator=_known)
     value: float | None
-    unit: str
-    limit: str = ""
     note: str = ""
     error: str = ""
 
     @property
-    def bound(self) -> float:
-        return float(self.limit.split()[1])
+    def row(self) -> Row:
+        return ROWS[self.key]
 
     @property
     def holds(self) -> bool | None:
-        """Whether the limit is kept; None without limit or number."""
-        if not self.limit or self.value is None:
-            return None
-        return self.value <= self.bound if self.limit.startswith("<=") else self.value >= self.bound
+        """Whether the row's limit is kept; None without limit or number."""
+        return self.row.holds(self.value)
 
     @property
     def ratio(self) -> float | None:
         """The number in units of its limit."""
-        return self.value / self.bound if self.limit and self.value is not None else None
+        return self.value / self.row.bound if self.row.limit and self.value is not None else None
 
 
 @attrs.frozen
 class Column:
-    """All figures of one subject: flpoc, the machine under it, or a comparable system."""
+    """All figures of one subject: flpoc with the machine under it, or a comparable system.
+
+    Attributes:
+        subject: Its name for programs.
+        title: Its name for people, with the version where there is one.
+    """
 
     subject: str
     figures: Sequence[Figure]
+    title: str = ""
 
     @property
     def failed(self) -> bool:
         return any(one.error for one in self.figures)
+
+    def figure(self, key: str) -> Figure | None:
+        return next((one for one in self.figures if one.key == key), None)
+
+    def value(self, key: str) -> float | None:
+        found = self.figure(key)
+        return found.value if found else None
+
+    def cell(self, key: str) -> str:
+        """What stands in the column: a number, ``failed``, or ``-`` for what it cannot do."""
+        found = self.figure(key)
+        return "failed" if found and found.error else shown(found.value if found else None)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -74,56 +90,95 @@ def shown(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
-def verdict(one: Figure) -> str:
-    if one.error:
-        return "FAILED"
-    return {None: "", True: "ok", False: "MISSED"}[one.holds]
+def verdict(one: Figure | None) -> str:
+    if one is None:
+        return ""
+    return "FAILED" if one.error else {None: "", True: "ok", False: "MISSED"}[one.holds]
+
+
+def measured_rows(columns: Sequence[Column]) -> list[Row]:
+    """The rows for which some column has a figure."""
+    return [row for row in ROWS.values() if any(column.figure(row.key) for column in columns)]
+
+
+def better(columns: Sequence[Column], row: Row) -> list[str]:
+    """How many times better the first column is than each of the others."""
+    ours = columns[0].value(row.key)
+    return [shown(row.times_better(ours, other.value(row.key))) for other in columns[1:]]
 
 
 def table(columns: Sequence[Column], run: Mapping[str, Any]) -> str:
-    """The table; the first column is the one that has limits, further ones stand beside it."""
+    """The table; limits are for the first column, further ones stand beside it."""
     first, *others = columns
-    titles = ["what", first.subject, *(other.subject for other in others), "unit", "limit", "x limit", "", "note"]
-    rows = [titles]
-    for one in first.figures:
-        beside = [shown(_value(other, one.key)) for other in others]
-        ratio = shown(one.ratio) if one.ratio is not None else ""
-        note = one.error.splitlines()[0] if one.error else one.note
-        rows.append([one.what, shown(one.value), *beside, one.unit, one.limit, ratio, verdict(one), note])
-    widths = [max(len(row[place]) for row in rows) for place in range(len(titles) - 1)]
-    lines = [f"{key}: {value}" for key, value in run.items()] + [""]
-    lines += ["  ".join(_cells(row, widths)).rstrip() for row in rows]
-    lines += list(_errors(columns))
-    return "\n".join(lines)
+    beside = [title for other in others for title in (other.subject, "x better")]
+    lines = [["what", first.subject, *beside, "unit", "limit", "x limit", "", "note"]]
+    section = ""
+    for row in measured_rows(columns):
+        if row.section != section:
+            section = row.section
+            lines.append([f"-- {section}"])
+        one = first.figure(row.key)
+        ratios = better(columns, row)
+        them = [text for other, ratio in zip(others, ratios, strict=True) for text in (other.cell(row.key), ratio)]
+        of_limit = shown(one.ratio) if one and one.ratio is not None else ""
+        what, note = row.what.replace("`", ""), _note(one)
+        lines.append([what, first.cell(row.key), *them, row.unit, row.limit, of_limit, verdict(one), note])
+    head = [f"{key}: {value}" for key, value in run.items()]
+    return "\n".join([*head, "", *_aligned(lines), *_errors(columns)])
 
 
-def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for place, text in enumerate(row):
-        if place == len(widths):
-            yield text
-        else:
-            yield text.ljust(widths[place]) if place == 0 else text.rjust(widths[place])
+def _note(one: Figure | None) -> str:
+    if one is None:
+        return ""
+    return one.error.splitlines()[0] if one.error else one.note
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Names to the left, numbers to the right, the note as it is; a line of one cell is a heading."""
+    cells = [line for line in lines if len(line) > 1]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]) - 1)]
+    for line in lines:
+        if len(line) == 1:
+            yield line[0]
+            continue
+        numbers = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=False)]
+        yield "  ".join([line[0].ljust(widths[0]), *numbers, line[-1]]).rstrip()
 
 
 def _errors(columns: Sequence[Column]) -> Iterator[str]:
+    """What went wrong at length, each once: a bench that fails takes all its rows with it."""
     for column in columns:
+        said: dict[str, list[str]] = {}
         for one in column.figures:
-            if "\n" in one.error:
-                yield f"\n{column.subject}: {one.what}:\n{one.error}"
-
-
-def _value(column: Column, key: str) -> float | None:
-    return next((one.value for one in column.figures if one.key == key), None)
+            if one.error:
+                said.setdefault(one.error, []).append(one.key)
+        for error, keys in said.items():
+            yield f"\n{column.subject}: {', '.join(keys)}:\n{error}"
 
 
 def document(columns: Sequence[Column], run: Mapping[str, Any]) -> dict[str, Any]:
     """The same for programs."""
     return {
         "run": dict(run),
+        "titles": {column.subject: column.title for column in columns},
         "columns": {
             column.subject: [
-                {**attrs.asdict(one), "ratio": one.ratio, "holds": one.holds} for one in column.figures
+                {**attrs.asdict(one), **attrs.asdict(one.row), "ratio": one.ratio, "holds": one.holds}
+                for one in column.figures
             ]
             for column in columns
         },
     }
+
+
+def read_document(document: Mapping[str, Any]) -> tuple[list[Column], dict[str, Any]]:
+    """The columns and circumstances of a document."""
+    columns = [
+        Column(
+            subject,
+            [Figure(one["key"], one["value"], one["note"], one["error"]) for one in figures],
+            document["titles"][subject],
+        )
+        for subject, figures in document["columns"].items()
+    ]
+    return columns, dict(document["run"])

@@ -13,23 +13,23 @@ import ssl
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from figures import Figure, spread
-from place import Bench, BenchError, Place, place, seconds_of
+from place import Bench, BenchError, Measurement, Place, place, seconds_of
 
 MIB = 1 << 20
 _METHOD = "/bench.Bare/Stream"
 
 
-def _figure(key: str, what: str, runs: list[float], size: int, note: str = "") -> Figure:
+def _figure(key: str, runs: list[float], size: int, note: str = "") -> Figure:
     """GB/s of the median run."""
     speeds = [size / one / 1e9 for one in runs]
     note = "; ".join(filter(None, (note, spread(speeds))))
-    return Figure(f"machine.{key}", what, statistics.median(speeds), "GB/s", "", note)
+    return Figure(f"machine.{key}", statistics.median(speeds), note)
 
 
 # -- streams between two processes
@@ -71,7 +71,7 @@ def bare_stream(bench: Bench) -> Iterator[Figure]:
         server, site = _kits(where)
         with _served(where, "grpc", server.folder, count) as port:
             runs = asyncio.run(_read_streams(site, port, count, 3))
-    yield _figure("stream", "one bare grpc.aio stream, mutual TLS, 1 MiB messages", runs, count * MIB)
+    yield _figure("stream", runs, count * MIB)
 
 
 async def _read_streams(kit: Any, port: int, count: int, times: int) -> list[float]:
@@ -98,7 +98,7 @@ async def _read_streams(kit: Any, port: int, count: int, times: int) -> list[flo
 async def _serve_grpc(kit: Any, count: int) -> None:
     import grpc
 
-    from flpoc.wire.options import SERVER_OPTIONS
+    from flpoc.wire.options import server_options
 
     piece = os.urandom(MIB)
 
@@ -107,7 +107,7 @@ async def _serve_grpc(kit: Any, count: int) -> None:
             yield piece
 
     service, _, method = _METHOD.strip("/").partition("/")
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=server_options(100))
     handler = grpc.unary_stream_rpc_method_handler(stream)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
     credentials = grpc.ssl_server_credentials(
@@ -132,7 +132,7 @@ def raw_tls(bench: Bench) -> Iterator[Figure]:
                     secure.recv_into(buffer, 1)  # the handshake is over on both sides
                     runs.append(seconds_of(lambda: _drain(secure, buffer, count * MIB)))
                     cipher = (secure.cipher() or ("",))[0]
-    yield _figure("tls", "raw TLS over loopback", runs, count * MIB, cipher)
+    yield _figure("tls", runs, count * MIB, cipher)
 
 
 def _drain(secure: ssl.SSLSocket, buffer: bytearray, size: int) -> None:
@@ -183,15 +183,15 @@ def memory_and_disk(bench: Bench) -> Iterator[Figure]:
     size = (64 if bench.quick else 256) * MIB
     source = np.random.default_rng(1).integers(0, 255, size, dtype=np.uint8)
     target = np.zeros_like(source)
-    yield _figure("memcpy", "memcpy", _three(lambda: np.copyto(target, source)), size)
+    yield _figure("memcpy", _three(lambda: np.copyto(target, source)), size)
     with place() as where:
         path = where.folder / "written"
         runs = []
         for _ in range(3):
             runs.append(seconds_of(lambda: _write(path, source)))
             path.unlink()
-    yield _figure("write", "file write into the page cache, 1 MiB pieces", runs, size)
-    yield _figure("xxh3", "xxh3-128, 1 MiB pieces", _three(lambda: _hash(xxhash.xxh3_128(), source)), size)
+    yield _figure("write", runs, size)
+    yield _figure("xxh3", _three(lambda: _hash(xxhash.xxh3_128(), source)), size)
 
 
 def _three(act: Callable[[], object]) -> list[float]:
@@ -234,14 +234,14 @@ def mean(bench: Bench) -> Iterator[Figure]:
         for one in updates:
             one.model.close()
     note = f"2 x {size // 1_000_000} MB in {statistics.median(runs):.2f} s"
-    yield _figure("mean", "aggregation: weighted mean of 2 files into a third, bytes read", runs, 2 * size, note)
+    yield _figure("mean", runs, 2 * size, note)
 
 
-BENCHES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
-    "machine": memory_and_disk,
-    "mean": mean,
-    "tls": raw_tls,
-    "stream": bare_stream,
+BENCHES: Mapping[str, Measurement] = {
+    "machine": Measurement(memory_and_disk, ("machine.memcpy", "machine.write", "machine.xxh3")),
+    "mean": Measurement(mean, ("machine.mean",)),
+    "tls": Measurement(raw_tls, ("machine.tls",)),
+    "stream": Measurement(bare_stream, ("machine.stream",)),
 }
 
 

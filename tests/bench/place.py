@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 import procs
+from figures import Figure
 
 #: No single command takes longer, or something hangs.
 COMMAND_SECONDS = 120.0
@@ -29,10 +30,12 @@ class Bench:
 
     Attributes:
         quick: Smaller sizes and fewer repetitions.
+        programs: Where the subject's interpreter and commands are.
         found: The figures so far, by key.
     """
 
     quick: bool
+    programs: Path = Path(sys.executable).parent
     found: dict[str, float] = attrs.field(factory=dict)
 
     def times(self, usually: int) -> int:
@@ -43,17 +46,26 @@ class BenchError(Exception):
     """Something could not be measured."""
 
 
+@attrs.frozen
+class Measurement:
+    """A bench, and the rows that it promises to fill."""
+
+    run: Callable[[Bench], Iterator[Figure]]
+    keys: Sequence[str]
+
+
 class Place:
     """A temp folder with a HOME, in which commands are run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        self.programs = programs
         self.workspace = folder / "poc"
         home, temporary = folder / "home", folder / "tmp"
         home.mkdir()
         temporary.mkdir()
         self.env = {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)]),
             "HOME": str(home),
             "TMPDIR": str(temporary),
             "LANG": "C.UTF-8",
@@ -77,18 +89,22 @@ class Place:
         return done.stdout
 
     def python(self, code: str) -> str:
-        return self.run(sys.executable, "-c", code)
+        return self.run(str(self.programs / "python"), "-c", code)
+
+    def program(self, name: str) -> str:
+        """A command of the subject; of the search path where it has none of its own."""
+        own = self.programs / name
+        return str(own) if own.exists() else name
 
     def flpoc(self, *args: str) -> str:
-        program = Path(sys.executable).with_name("flpoc")
-        return self.run(str(program) if program.exists() else "flpoc", *args)
+        return self.run(self.program("flpoc"), *args)
 
     def flpoc_json(self, *args: str) -> Any:
         return json.loads(self.flpoc(*args, "--format", "json"))["data"]
 
 
 @contextmanager
-def place() -> Iterator[Place]:
+def place(programs: Path = Path(sys.executable).parent) -> Iterator[Place]:
     """A fresh place; processes that are left in it are ended, and said.
 
     Raises:
@@ -97,13 +113,27 @@ def place() -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="flpoc-bench-"))
     failed = True
     try:
-        yield Place(folder)
+        yield Place(folder, programs)
         failed = False
+    except Exception as error:
+        for line in _last_errors(folder):
+            error.add_note(line)
+        raise
     finally:
         left = procs.kill_all(folder)
         shutil.rmtree(folder, ignore_errors=failed)
         if left and not failed:
             raise BenchError(f"left running: {', '.join(left)}")
+
+
+def _last_errors(folder: Path, most: int = 10) -> list[str]:
+    """What the logs of a place say of errors; nothing of them is left later."""
+    return [
+        f"{log.relative_to(folder)}: {line[:300]}"
+        for log in sorted(folder.rglob("*.log"))
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if " ERROR " in line
+    ][-most:]
 
 
 @contextmanager

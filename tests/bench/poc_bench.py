@@ -6,19 +6,19 @@ import datetime
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from figures import Figure, spread
-from place import Bench, BenchError, Place, in_turn, place, poc, seconds_of
+from place import Bench, BenchError, Measurement, Place, in_turn, place, poc, seconds_of
 from procs import Everything, everything
 
 #: What `flpoc --help` cannot do without.
 BARE_IMPORTS = "import click, pluggy, attrs, importlib_metadata"
 NUMBERS = 10
-JOB_SECONDS = 600.0
+JOB_SECONDS = 300.0
 
 #: Sends what it received plus one, and when it received and sent it; makes random numbers in a first round.
 SCRIPT = """\
@@ -94,20 +94,22 @@ def round_times(meta: Mapping[str, Any]) -> list[float]:
 def command_line(bench: Bench) -> Iterator[Figure]:
     """Commands without and with a server, beside what any Python program takes."""
     with place() as where, poc(where):
-        figures = (
-            ("python -c pass", lambda: where.python("pass"), ""),
-            ("bare imports of click, pluggy, attrs, importlib_metadata", lambda: where.python(BARE_IMPORTS), ""),
-            ("flpoc --help", lambda: where.flpoc("--help"), "<= 0.2"),
-            ("flpoc plugins list", lambda: where.flpoc("plugins", "list"), ""),
-            ("flpoc job list -h", lambda: where.flpoc("job", "list", "-h"), ""),
-            ("flpoc job list, server runs", lambda: where.flpoc("job", "list"), "<= 0.3"),
-        )
-        times = 3 if bench.quick else 7
-        medians = in_turn([act for _, act, _ in figures], times)
-        keys = ("python", "imports", "help", "plugins_list", "job_list_help", "job_list")
-        for key, (what, _, limit), median in zip(keys, figures, medians, strict=True):
-            note = f"median of {times}, taken in turn; processor time {median.cpu:.2f} s"
-            yield Figure(f"cli.{key}", what, median.seconds, "s", limit, note)
+        acts: Mapping[str, Callable[[], object]] = {
+            "cli.python": lambda: where.python("pass"),
+            "cli.imports": lambda: where.python(BARE_IMPORTS),
+            "cli.help": lambda: where.flpoc("--help"),
+            "cli.plugins_list": lambda: where.flpoc("plugins", "list"),
+            "cli.job_list_help": lambda: where.flpoc("job", "list", "-h"),
+            "cli.job_list": lambda: where.flpoc("job", "list"),
+        }
+        yield from commands(acts, 3 if bench.quick else 7)
+
+
+def commands(acts: Mapping[str, Callable[[], object]], times: int) -> Iterator[Figure]:
+    """What each of several commands takes, by the key of its row."""
+    for key, median in zip(acts, in_turn(list(acts.values()), times), strict=True):
+        note = f"median of {times}, taken in turn; processor time {median.cpu:.2f} s"
+        yield Figure(key, median.seconds, note)
 
 
 # -- prepare, start, stop
@@ -115,14 +117,17 @@ def command_line(bench: Bench) -> Iterator[Figure]:
 
 def prepare(bench: Bench) -> Iterator[Figure]:
     """Make the kits of small and large projects."""
-    for sites, times, limit in ((2, 3, "<= 0.5"), (50, 3, "<= 1.5")):
+    for sites in (2, 50):
         runs = []
-        for _ in range(bench.times(times)):
+        for _ in range(bench.times(3)):
             with place() as where:
                 runs.append(_prepared(where, sites))
                 where.flpoc("poc", "clean", "--force")
-        what = f"poc prepare, {sites} sites"
-        yield Figure(f"poc.prepare.{sites}", what, statistics.median(runs), "s", limit, spread(runs))
+        yield median_of(f"poc.prepare.{sites}", runs)
+
+
+def median_of(key: str, runs: Sequence[float]) -> Figure:
+    return Figure(key, statistics.median(runs), spread(runs))
 
 
 def _prepared(where: Place, sites: int) -> float:
@@ -141,12 +146,9 @@ def start_and_stop(bench: Bench) -> Iterator[Figure]:
                 nothing.append(seconds_of(lambda: where.flpoc("poc", "stop")))
         finally:
             where.flpoc("poc", "clean", "--force")
-    for key, what, runs, limit in (
-        ("start", "poc start until ready, 2 sites", started, "<= 2"),
-        ("stop", "poc stop, 2 sites", stopped, "<= 1.5"),
-        ("stop_nothing", "poc stop, nothing runs", nothing, ""),
-    ):
-        yield Figure(f"poc.{key}", what, statistics.median(runs), "s", limit, spread(runs))
+    yield median_of("poc.start", started)
+    yield median_of("poc.stop", stopped)
+    yield median_of("poc.stop_nothing", nothing)
 
 
 # -- small jobs
@@ -159,6 +161,7 @@ def trivial_job(bench: Bench) -> Iterator[Figure]:
     whole, first_task = [], []
     memory: list[Everything] = []
     with place() as where, poc(where) as kit, Session.open(kit) as session:
+        yield from memory_of("idle", everything(where.folder))
         folder = write_job(where.folder / "job", numbers=NUMBERS, rounds=2, sites=2)
         for _ in range(bench.times(3)):
             began = time.time()
@@ -171,22 +174,29 @@ def trivial_job(bench: Bench) -> Iterator[Figure]:
             if len(memory) < 3 and state["rounds_committed"] >= 20 * (len(memory) + 1):
                 memory.append(everything(where.folder))
         completed(session, job)
-    yield Figure(
-        "job.trivial", "trivial job (10 numbers, 2 sites, 2 rounds): submit command to FINISHED",
-        statistics.median(whole), "s", "<= 2", spread(whole),
-    )  # fmt: skip
-    yield Figure(
-        "job.first_task", "the same: submission at the server to first task in the scripts",
-        statistics.median(first_task), "s", "", spread(first_task),
-    )  # fmt: skip
-    if not memory:
+    yield median_of("job.trivial", whole)
+    yield median_of("job.first_task", first_task)
+    yield from memory_in_job(memory)
+
+
+def memory_of(key: str, seen: Everything) -> Iterator[Figure]:
+    """Memory and number of the processes that were seen at one moment."""
+    parts = ", ".join(f"{count} {role}" for role, count in sorted(seen.roles.items()))
+    yield Figure(f"{key}.pss", seen.pss_mb, parts)
+    yield Figure(f"{key}.processes", seen.processes - seen.keepers)
+
+
+def memory_in_job(seen: Sequence[Everything]) -> Iterator[Figure]:
+    """The same for the moment of a job at which they took most.
+
+    Raises:
+        BenchError: There was no such moment.
+    """
+    if not seen:
         raise BenchError("the job was over before its processes could be looked at")
-    most = max(memory, key=lambda one: one.pss_mb)
-    keepers = most.roles.get("keeper", 0)
-    parts = ", ".join(f"{count} {role}" for role, count in sorted(most.roles.items()))
-    yield Figure("job.pss", "memory of server, 2 sites and a trivial job (PSS)", most.pss_mb, "MB", "<= 300", parts)
-    yield Figure("job.processes", "processes of these, without keepers", most.processes - keepers, "", "<= 6")
-    yield Figure("job.keepers", "keepers of these", keepers, "", "", "one for each launched process")
+    most = max(seen, key=lambda one: one.pss_mb)
+    yield from memory_of("job", most)
+    yield Figure("job.keepers", most.keepers, "each stands beside one launched process")
 
 
 def small_round(bench: Bench) -> Iterator[Figure]:
@@ -201,13 +211,21 @@ def small_round(bench: Bench) -> Iterator[Figure]:
             last = round_times(run_job(session, folder))[-counted:]
             runs.append(sum(last) / len(last))
     note = f"mean of the last {counted} of {rounds} rounds; {spread(runs)}"
-    yield Figure("round.small", "round of a 10-number model, 2 sites", statistics.median(runs), "s", "<= 0.02", note)
+    yield Figure("round.small", statistics.median(runs), note)
 
 
-BENCHES = {
-    "cli": command_line,
-    "prepare": prepare,
-    "start": start_and_stop,
-    "job": trivial_job,
-    "round": small_round,
+#: What a proof of concept's benches measure, whoever's it is.
+JOB_KEYS = (
+    "idle.pss", "idle.processes", "job.trivial", "job.first_task", "job.pss", "job.processes", "job.keepers",
+)  # fmt: skip
+START_KEYS = ("poc.start", "poc.stop", "poc.stop_nothing")
+BENCHES: Mapping[str, Measurement] = {
+    "cli": Measurement(
+        command_line,
+        ("cli.python", "cli.imports", "cli.help", "cli.plugins_list", "cli.job_list_help", "cli.job_list"),
+    ),
+    "prepare": Measurement(prepare, ("poc.prepare.2", "poc.prepare.50")),
+    "start": Measurement(start_and_stop, START_KEYS),
+    "job": Measurement(trivial_job, JOB_KEYS),
+    "round": Measurement(small_round, ("round.small",)),
 }

@@ -24,6 +24,12 @@ ROLES = (
     ("flpoc.site", "agent"),
     ("flpoc.runner.controller", "controller"),
     ("flpoc.runner.trainer", "trainer"),
+    # the same parts of NVFlare: a shell script restarts each service, and a job has its processes, too
+    ("sub_start.sh", "keeper"),
+    ("nvflare.private.fed.app.server.server_train", "server"),
+    ("nvflare.private.fed.app.client.client_train", "agent"),
+    ("nvflare.private.fed.app.server.runner_process", "controller"),
+    ("nvflare.private.fed.app.client.worker_process", "trainer"),
 )
 SAMPLE_SECONDS = 0.05
 #: New processes are looked for less often: it costs more than the samples.
@@ -54,7 +60,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def _role(arguments: bytes) -> str:
-    words = arguments.decode(errors="replace").split("\0")
+    words = {word.rpartition("/")[2] for word in arguments.decode(errors="replace").split("\0")}
     return next((role for mark, role in ROLES if mark in words), "")
 
 
@@ -66,7 +72,7 @@ def processes_of(folder: Path) -> dict[int, str]:
     for pid in _pids():
         arguments = _read(pid, "cmdline")
         role = _role(arguments)
-        if role == "keeper":
+        if role == "keeper" and mark not in arguments:
             keepers.add(pid)
         elif pid != os.getpid() and (mark in arguments or mark in _read(pid, "environ")):
             found[pid] = role
@@ -122,6 +128,10 @@ class Everything:
     @property
     def processes(self) -> int:
         return sum(self.roles.values())
+
+    @property
+    def keepers(self) -> int:
+        return self.roles.get("keeper", 0)
 
 
 def everything(folder: Path) -> Everything:

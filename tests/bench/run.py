@@ -1,8 +1,11 @@
-"""``python tests/bench/run.py [--json FILE] [--only NAME...] [--quick]``: the table of ``make bench``.
+"""``python tests/bench/run.py [--peer NAME] [--json FILE] [--markdown PAGE] [--only NAME...] [--quick]``.
 
-Every bench has a temp folder and a HOME of its own and leaves nothing. One
-that fails shows its error in the table and the others go on; then the exit
-status is 1. A missed limit is no failure: the table says so.
+The table of ``make bench``. Every bench has a temp folder and a HOME of its own
+and leaves nothing. One that fails shows its error in the table and the others go
+on; then the exit status is 1. A missed limit is no failure: the table says so.
+
+With a peer, each bench is done for flpoc and then at once for the peer, so that
+both find the machine in much the same state.
 """
 
 from __future__ import annotations
@@ -13,82 +16,147 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import install_bench
 import limits
+import nvflare_bench
 import poc_bench
 import traffic
-from figures import Column, Figure, document, shown, table, verdict
-from place import Bench, BenchError
+from figures import Column, Figure, document, read_document, shown, table, verdict
+from page import BEGIN, END, has_place, write_page
+from place import Bench, BenchError, Measurement
 
-Benches = Mapping[str, Callable[[Bench], Iterator[Figure]]]
+ROOT = Path(__file__).resolve().parents[2]
+OURS = "flpoc"
 
-#: What can be measured, by the name of its column; a comparable system is another entry with the same keys.
-SUBJECTS: Mapping[str, Benches] = {
-    "flpoc": {**limits.BENCHES, **traffic.BENCHES, **poc_bench.BENCHES, **install_bench.BENCHES}
+
+@attrs.frozen
+class Subject:
+    """Who is measured: the title of the column, and its benches by name; the same name is the same work."""
+
+    title: str
+    benches: Mapping[str, Measurement]
+
+
+SUBJECTS: Mapping[str, Subject] = {
+    OURS: Subject(OURS, {**limits.BENCHES, **traffic.BENCHES, **poc_bench.BENCHES, **install_bench.BENCHES}),
+    "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
 }
 #: Left out with --quick.
-HEAVY = (*traffic.HEAVY, "install")
+HEAVY = (*traffic.HEAVY, "install", "simulate-16")
 VERSIONS = ("flpoc", "grpcio", "numpy", "cryptography", "msgspec", "xxhash", "click", "pluggy", "attrs")
 
 
 def main() -> int:
     args = _arguments()
-    columns = []
-    run = metadata(args.quick)
-    began = time.monotonic()
-    for subject, benches in SUBJECTS.items():
-        chosen = {name: one for name, one in benches.items() if _wanted(name, args)}
-        columns.append(measure(subject, chosen, Bench(args.quick)))
-    run["load average at end"] = _load()
-    run["took"] = f"{time.monotonic() - began:.0f} s"
+    # told to end, it cleans up as after an error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if args.source:
+        columns, run = read_document(json.loads(args.source.read_text(encoding="utf-8")))
+    else:
+        columns, run = measure_all(args)
     print(table(columns, run))
     if args.json:
         args.json.write_text(json.dumps(document(columns, run), indent=1) + "\n", encoding="utf-8")
+    if args.markdown:
+        write_page(args.markdown, columns, run)
     return 1 if any(column.failed for column in columns) else 0
 
 
 def _arguments() -> argparse.Namespace:
-    names = sorted({name for benches in SUBJECTS.values() for name in benches})
-    parser = argparse.ArgumentParser(description="Measure flpoc on this machine, beside the limits of its design.")
+    names = sorted({name for subject in SUBJECTS.values() for name in subject.benches})
+    peers = [name for name in SUBJECTS if name != OURS]
+    parser = argparse.ArgumentParser(
+        description="Measure flpoc on this machine, beside the limits of its design and, if wanted, another system.",
+        epilog="Six minutes for flpoc on two processors with nothing else to do, and twelve more for nvflare; "
+        "with --quick three and four.",
+    )
+    parser.add_argument("--peer", choices=peers, help="measure this system, too, in the same run")
+    parser.add_argument("--peer-venv", type=Path, metavar="FOLDER", help="where it is installed; else .venv-PEER")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table between the marks of this page")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing; show a --json file")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=f"of: {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs; nothing to publish")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.markdown and (args.only or args.quick):
+        parser.error("--markdown is for a whole run: neither --only nor --quick")
+    if args.markdown and not has_place(args.markdown):
+        parser.error(f"{args.markdown}: there is no place for the table; it needs the lines\n{BEGIN}\n{END}")
+    if args.peer and not args.source:
+        args.peer_venv = args.peer_venv or ROOT / f".venv-{args.peer}"
+        if not (args.peer_venv / "bin" / args.peer).exists():
+            parser.error(f"{args.peer} is not installed in {args.peer_venv}; `make bench PEER={args.peer}` installs it")
+    return args
+
+
+def measure_all(args: argparse.Namespace) -> tuple[list[Column], dict[str, Any]]:
+    """One bench after the other, each for all subjects."""
+    chosen = [OURS, *([args.peer] if args.peer else [])]
+    benches = {OURS: Bench(args.quick)}
+    if args.peer:
+        benches[args.peer] = Bench(args.quick, args.peer_venv.resolve() / "bin")
+    figures: dict[str, list[Figure]] = {subject: [] for subject in chosen}
+    run = metadata(args.quick)
+    began = time.monotonic()
+    for name in dict.fromkeys(name for subject in chosen for name in SUBJECTS[subject].benches):
+        for subject in chosen:
+            if _wanted(name, args) and name in SUBJECTS[subject].benches:
+                figures[subject] += measure(subject, name, SUBJECTS[subject].benches[name], benches[subject])
+    run["load average at end"] = _load()
+    run["took"] = f"{time.monotonic() - began:.0f} s"
+    return [Column(one, figures[one], SUBJECTS[one].title) for one in chosen], run
 
 
 def _wanted(name: str, args: argparse.Namespace) -> bool:
     return name in args.only if args.only else not (args.quick and name in HEAVY)
 
 
-def measure(subject: str, benches: Benches, bench: Bench) -> Column:
-    """Run one bench after the other; each figure is also said on standard error as it comes."""
-    figures: list[Figure] = []
-    for name, one in benches.items():
-        for figure in _guarded(name, one, bench):
-            figures.append(figure)
-            if figure.value is not None:
-                bench.found[figure.key] = figure.value
-            print(f"{figure.what}: {shown(figure.value)} {figure.unit} {verdict(figure)}", file=sys.stderr, flush=True)
-            if figure.error:
-                print(figure.error, file=sys.stderr)
-    return Column(subject, figures)
+def measure(subject: str, name: str, one: Measurement, bench: Bench) -> list[Figure]:
+    """Run one bench; each figure is also said on standard error as it comes."""
+    figures = []
+    for figure in guarded(name, one, bench):
+        figures.append(figure)
+        if figure.value is not None:
+            bench.found[figure.key] = figure.value
+        said = "failed" if figure.error else f"{shown(figure.value)} {figure.row.unit}"
+        held = verdict(figure) if subject == OURS else ""
+        print(f"{subject}: {figure.row.what}: {said} {held}".rstrip(), file=sys.stderr, flush=True)
+    for error in dict.fromkeys(figure.error for figure in figures if figure.error):
+        print(error, file=sys.stderr)
+    return figures
 
 
-def _guarded(name: str, one: Callable[[Bench], Iterator[Figure]], bench: Bench) -> Iterator[Figure]:
+def guarded(name: str, one: Measurement, bench: Bench) -> Iterator[Figure]:
+    """What a bench finds, and an error for each row that it promised and did not fill."""
+    missing = list(one.keys)
+    error = f"bench {name} did not measure it"
     try:
-        yield from one(bench)
-    except Exception as error:  # whatever happens in one bench, the others go on and the table says it
-        known = isinstance(error, BenchError)
-        text = str(error) if known else "".join(traceback.format_exception(error)).strip()
-        first = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield Figure(f"failed.{name}", f"bench {name}", None, "", error=text if known else f"{first}\n{text}")
+        for figure in one.run(bench):
+            if figure.key not in missing:
+                raise BenchError(f"bench {name} measured {figure.key}, which is not its row")
+            missing.remove(figure.key)
+            yield figure
+    except Exception as caught:  # whatever happens in one bench, the others go on and the table says it
+        error = _reason(caught)
+        missing = missing or [one.keys[-1]]  # all was measured, and then something went wrong
+    yield from (Figure(key, None, error=error) for key in missing)
+
+
+def _reason(caught: Exception) -> str:
+    """One line for the table, and all the rest after it."""
+    if isinstance(caught, BenchError):
+        return "\n".join([str(caught), *getattr(caught, "__notes__", [])])
+    first = f"{type(caught).__name__}: {caught}".splitlines()[0]
+    return "\n".join([first, *traceback.format_exception(caught)]).strip()
 
 
 def metadata(quick: bool) -> dict[str, Any]:

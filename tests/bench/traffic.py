@@ -6,15 +6,16 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 from figures import Figure, spread
-from place import Bench, BenchError, Place, place, poc
+from place import Bench, BenchError, Measurement, Place, place, poc
 from poc_bench import NUMBERS, round_times, run_job, write_job
 from procs import Watch, anonymous_mb, processes_of, watching
+from rows import ROLES_WATCHED, ROWS, is_watched
 
 READY_SECONDS = 120.0
 
@@ -87,7 +88,7 @@ def _measure(bench: Bench, where: Place, kit: Path, load: Load) -> Iterator[Figu
 
     megabytes, sites, rounds = load.megabytes, load.sites, load.rounds
     with Session.open(kit) as session:
-        idle = _server_memory(where)
+        idle = server_memory(where)
         small = write_job(where.folder / "small", numbers=NUMBERS, rounds=2, sites=sites, name="small")
         with watching(where.folder) as before:
             run_job(session, small)
@@ -96,24 +97,28 @@ def _measure(bench: Bench, where: Place, kit: Path, load: Load) -> Iterator[Figu
         with watching(where.folder) as during:
             meta = run_job(session, folder)
     key = f"traffic.{megabytes}x{sites}"
-    times = round_times(meta)
-    median = statistics.median(times)
-    speed = sites * 2 * megabytes / median
-    what = f"model traffic, {megabytes} MB x {sites} sites"
-    is_hundred = (megabytes, sites) == (100, 2)
-    limit = ">= 250" if is_hundred else ""
-    yield Figure(f"{key}.speed", what, speed, "MB/s", limit, f"{rounds} rounds, without the first")
-    yield Figure(f"{key}.round", f"{what}: a round", median, "s", "", spread(times))
+    speed, *more = speeds(load, round_times(meta))
+    yield from (speed, *more)
     server, agents = during.cpu("server") / rounds, during.cpu("agent") / rounds
     note = f"server {server:.2f}, all agents {agents:.2f} s; less noisy than time where others work, too"
-    yield Figure(f"{key}.cpu", f"{what}: processor time of a round", server + agents, "s", "", note)
-    if is_hundred:
-        yield _share(bench, speed, what)
-    if megabytes >= 500 or sites > 2:
-        yield from _memory(key, f"peak anonymous memory, {megabytes} MB x {sites} sites", idle, before, during)
+    yield Figure(f"{key}.cpu", server + agents, note)
+    if f"{key}.share" in ROWS:
+        yield _share(bench, speed.value or 0.0)
+    if is_watched(megabytes, sites):
+        yield from memory(f"{key}.memory", idle, before, during)
 
 
-def _share(bench: Bench, speed: float, what: str) -> Figure:
+def speeds(load: Load, times: Sequence[float]) -> tuple[Figure, Figure]:
+    """How fast models travelled, and how long a round took, when all rounds but the first took so long."""
+    key, median = f"traffic.{load.megabytes}x{load.sites}", statistics.median(times)
+    speed = load.sites * 2 * load.megabytes / median
+    return (
+        Figure(f"{key}.speed", speed, f"{load.rounds} rounds, without the first"),
+        Figure(f"{key}.round", median, spread(times)),
+    )
+
+
+def _share(bench: Bench, speed: float) -> Figure:
     """The part of a bare stream's speed, measured in the same run."""
     stream = bench.found.get("machine.stream")
     if stream is None:
@@ -123,27 +128,27 @@ def _share(bench: Bench, speed: float, what: str) -> Figure:
     if not stream:
         raise BenchError("the bare stream could not be measured")
     note = f"bare stream in this run: {stream:.2f} GB/s"
-    return Figure("traffic.100x2.share", f"{what}, of a bare stream", speed / stream / 10, "%", ">= 40", note)
+    return Figure("traffic.100x2.share", speed / stream / 10, note)
 
 
-def _server_memory(where: Place) -> float:
+def server_memory(where: Place) -> float:
     server = [pid for pid, role in processes_of(where.folder).items() if role == "server"]
     if len(server) != 1:
         raise BenchError(f"{len(server)} servers run where one should")
     return anonymous_mb(server[0])
 
 
-def _memory(key: str, what: str, idle: float, before: Watch, during: Watch) -> Iterator[Figure]:
+def memory(key: str, idle: float, before: Watch, during: Watch) -> Iterator[Figure]:
     """Above idle: above the server before any job, and the controller in a job of ten numbers."""
     controller = before.peak["controller"]
     above = during.server_side - idle - controller
     note = f"of both together; idle: server {idle:.0f}, controller {controller:.0f} MB"
-    yield Figure(f"{key}.memory", f"{what}: server side above idle", above, "MB", "<= 100", note)
-    for role in ("server", "controller", "agent", "trainer"):
+    yield Figure(key, above, note)
+    for role in ROLES_WATCHED:
         least = idle if role == "server" else before.peak[role]
         note = f"of one; idle {least:.0f} MB" + ("; the script's own arrays are in it" if role == "trainer" else "")
-        yield Figure(f"{key}.memory.{role}", f"{what}: {role}", _peak(during, role), "MB", "", note)
-    yield Figure(f"{key}.memory.all", f"{what}: all processes together", during.all, "MB")
+        yield Figure(f"{key}.{role}", _peak(during, role), note)
+    yield Figure(f"{key}.all", during.all)
 
 
 def _peak(watch: Watch, role: str) -> float:
@@ -152,12 +157,14 @@ def _peak(watch: Watch, role: str) -> float:
     return watch.peak[role]
 
 
-BENCHES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
-    "traffic-1": traffic(1),
-    "traffic-10": traffic(10),
-    "traffic-100": traffic(100),
-    "traffic-500": traffic(500),
-    "traffic-32-sites": traffic(64, sites=32, rounds=2),
+def keys_of(megabytes: int, sites: int = 2) -> tuple[str, ...]:
+    """The rows of a load."""
+    return tuple(key for key in ROWS if key.startswith(f"traffic.{megabytes}x{sites}."))
+
+
+BENCHES: Mapping[str, Measurement] = {
+    **{f"traffic-{size}": Measurement(traffic(size), keys_of(size)) for size in (1, 10, 100, 500)},
+    "traffic-32-sites": Measurement(traffic(64, sites=32, rounds=2), keys_of(64, 32)),
 }
 #: Not run with --quick.
 HEAVY = ("traffic-500", "traffic-32-sites")
