@@ -294,6 +294,7 @@ def test_the_model_is_the_mean_of_what_the_jobs_filter_left(running: Filtered, t
         assert np.allclose(found[name], value, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.row("S20")
 def test_a_sites_own_filters_come_last_and_cannot_be_left_out(running: Filtered, tmp_path: Path) -> None:
     running.demand("site-2", {"name": "clip", "settings": {"norm": 1.0}}, "after", share_metrics=False)
     running.again("site-2")
@@ -351,6 +352,7 @@ def test_what_passes_does_arrive(running: Filtered, tmp_path: Path) -> None:
         session.delete_job(job)
 
 
+@pytest.mark.row("P2", "S24")
 @pytest.mark.parametrize(
     ("how", "told"),
     [
@@ -379,6 +381,7 @@ def test_a_filter_that_fails_lets_nothing_out(running: Filtered, tmp_path: Path,
     assert not is_at_the_server(running, number)
 
 
+@pytest.mark.row("P2", "P1")
 def test_a_filter_that_hangs_is_ended_with_the_job(running: Filtered, tmp_path: Path) -> None:
     number = MARK * 3
     source = SECRETIVE.replace(repr(MARK), repr(number))
@@ -393,6 +396,7 @@ def test_a_filter_that_hangs_is_ended_with_the_job(running: Filtered, tmp_path: 
     assert not is_at_the_server(running, number)
 
 
+@pytest.mark.row("P2")
 def test_a_filter_that_is_not_installed_is_refused_before_any_training(running: Filtered, tmp_path: Path) -> None:
     meta = end(running, begin(running, tmp_path, filters=["clp"]))
     assert meta["status"] == "FINISHED:CAN_NOT_SCHEDULE"
@@ -406,6 +410,7 @@ def test_settings_of_a_filter_are_checked_before_any_training(running: Filtered,
     assert (cause.message, cause.hint) == ("filter 'clip': filter.clip.nrom: no such setting", "did you mean 'norm'?")
 
 
+@pytest.mark.row("P2", "S24")
 def test_a_site_whose_own_filter_is_not_there_does_not_start(running: Filtered) -> None:
     running.stop("site-2")
     running.demand("site-2", "clip", "nosie")

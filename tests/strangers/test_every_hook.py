@@ -79,6 +79,8 @@ def asked_in(path: Path) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS:
             first = node.args[0] if node.args else None
             found.add("run_event" if node.func.attr == "tell" else str(getattr(first, "value", "")))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_made" and len(node.args) > 1:
+            found.add(str(getattr(node.args[1], "value", "")))  # the controller looks at what it gets
     return found
 
 

@@ -161,7 +161,8 @@ def test_only_some_participants_can_be_provisioned(tmp_path: Path):
 def test_an_unknown_participant_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="'site-2' is no participant") as caught:
         provision(PROJECT, tmp_path, only=["site-2"])
-    assert caught.value.hint == "did you mean 'site-1'?"
+    assert caught.value.hint.startswith("known: ")
+    assert "site-1" in caught.value.hint
 
 
 def test_a_wrong_project_leaves_nothing(tmp_path: Path):
