@@ -126,6 +126,10 @@ def _fail(call: Call, error: Exception) -> int:
     except OSError:
         be_quiet_at_exit(sys.stdout)
         return READER_GONE if isinstance(error, BrokenPipeError) else 5
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is said already; the interpreter would try it again at its end
+        be_quiet_at_exit(sys.stdout)
     return known.exit_status
 
 
