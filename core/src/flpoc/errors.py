@@ -40,6 +40,9 @@ EXIT_STATUS: dict[str, int] = {
     "PLUGIN_CONFLICT": 4,
     "PLUGIN_BROKEN": 4,
     "JOB_NOT_DONE": 4,
+    "LOG_CONFIG_INVALID": 4,
+    "INVALID_STUDY_NAME": 4,
+    "INVALID_SITE": 4,
     "SUBMIT_TOKEN_CONFLICT": 4,
     "SUBMIT_TOKEN_JOB_DELETED": 4,
     "INTERNAL_ERROR": 5,
@@ -157,6 +160,7 @@ class InternalError(FlpocError):
 _BY_CODE: dict[str, type[FlpocError]] = {
     **{kind.default_code: kind for kind in FlpocError.__subclasses__()},
     "STARTUP_KIT_MISSING": KitError,
+    "NOT_AUTHORIZED": AuthError,
     "PLUGIN_CONFLICT": PluginError,
     "PLUGIN_BROKEN": PluginError,
 }

@@ -11,38 +11,29 @@ import logging
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from flpoc.errors import FlpocError
+from flpoc.log_modes import Remembered, set_mode
 
 #: Files, among them connections, that a service may have open where the system lets it.
 MOST_FILES = 16_384
 
 
-class _Utc(logging.Formatter):
-    converter = staticmethod(time.gmtime)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        # what a peer sent must not be able to move the cursor or forge a line
-        return _printable(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
-        # indented, so that no line of an exception's text looks like one of the log
-        return "\n".join(f"    {_printable(line)}" for line in super().formatException(ei).split("\n"))
+def to_stderr() -> Remembered:
+    """Log to standard error, which the launcher keeps in a capped file; gives what also remembers the last lines."""
+    remembered = Remembered()
+    logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(sys.stderr), remembered], force=True)
+    set_mode("reload")
+    return remembered
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
-
-
-def to_stderr() -> None:
-    """Log to standard error, which the launcher keeps in a capped file."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Utc("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+def last_lines(count: int) -> list[str]:
+    """The last lines of this service's log, as far as it remembers them."""
+    found = next((one for one in logging.getLogger().handlers if isinstance(one, Remembered)), None)
+    return found.last(count) if found is not None else []
 
 
 def limit_process() -> None:
@@ -60,8 +51,12 @@ def connections_allowed() -> int:
     return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
-def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any, Any, None]]) -> int:
-    """Run a service from the command line: ``serve(kit, state)``; gives its exit status."""
+def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any, Any, bool]]) -> int:
+    """Run a service from the command line: ``serve(kit, state)``; gives its exit status.
+
+    If it says that it is to begin anew, this process becomes a new one of the same number, so that
+    whoever launched it still knows it.
+    """
     from flpoc.wire.memory import keep_chunk_memory
 
     parser = argparse.ArgumentParser(prog=name, description=description)
@@ -72,10 +67,12 @@ def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any
     limit_process()
     keep_chunk_memory()
     try:
-        asyncio.run(serve(args.kit, args.state or args.kit / "state"))
+        again = asyncio.run(serve(args.kit, args.state or args.kit / "state"))
     except FlpocError as error:
         logging.getLogger(name).error("%s (%s) %s", error.message, error.code, error.hint)
         return error.exit_status
+    if again:
+        os.execv(sys.executable, [sys.executable, "-m", name, *sys.argv[1:]])  # noqa: S606 - no shell; it is this program
     return 0
 
 

@@ -131,6 +131,7 @@ class Group(click.Group):
 
     Args:
         table: Commands that are imported only when called: name, ``module:attribute``, one line of help.
+        aliases: Other names of commands of the table.
         mutating: Its own options change something, where it can be called without a command.
     """
 
@@ -138,11 +139,17 @@ class Group(click.Group):
     context_class = Context
 
     def __init__(
-        self, *arguments: Any, table: Sequence[tuple[str, str, str]] = (), mutating: bool = False, **attributes: Any
+        self,
+        *arguments: Any,
+        table: Sequence[tuple[str, str, str]] = (),
+        aliases: Mapping[str, str] | None = None,
+        mutating: bool = False,
+        **attributes: Any,
     ) -> None:
         attributes.setdefault("no_args_is_help", False)
         super().__init__(*arguments, **attributes)
         self.table = {name: (place, summary) for name, place, summary in table}
+        self.aliases = dict(aliases or {})
         self.mutating = mutating
         self.idempotent = True
 
@@ -151,6 +158,7 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
+        name = self.aliases.get(name, name)
         if name in self.commands:
             return self.commands[name]
         if name in self.table:

@@ -45,6 +45,20 @@ class Connection:
         check_study(self.study)
         return Session.open(self.kit_folder(), study=self.study, timeout=self.call.connect_timeout)
 
+    def kit_source(self) -> tuple[str, str | None]:
+        """What said which kit is used: kit_id, startup_kit, environment or active; and its id if it has one."""
+        import os
+
+        from flpoc.configuration import KIT_VARIABLE, Configuration
+
+        if self.kit_id:
+            return "kit_id", self.kit_id
+        if self.startup_kit:
+            return "startup_kit", None
+        if os.environ.get(KIT_VARIABLE, "").strip():
+            return "environment", None
+        return "active", Configuration.load().active or None
+
     def kit_folder(self) -> Path:
         """The folder of the kit that is used."""
         from flpoc.configuration import Configuration, resolve_kit

@@ -8,17 +8,25 @@ from flpoc.cli.command import Group
 
 _TABLE = (
     ("abort", "flpoc.cli.job_change:abort", "End a job that has not ended."),
+    ("clone", "flpoc.cli.job_operate:clone", "Submit a copy of a job as your own."),
     ("delete", "flpoc.cli.job_change:delete", "Delete a job that has ended, and all that is kept of it."),
     ("download", "flpoc.cli.job_download:download", "Download a job's results and logs."),
     ("list", "flpoc.cli.job_list:list_jobs", "List jobs."),
+    ("log-config", "flpoc.cli.job_operate:log_config", "Have a running job's processes log more, less or otherwise."),
     ("logs", "flpoc.cli.job_logs:logs", "Show the logs of a job."),
     ("meta", "flpoc.cli.job_list:meta", "Show everything about a job."),
     ("monitor", "flpoc.cli.job_watch:monitor", "Follow a job round by round until it has ended."),
+    ("stats", "flpoc.cli.job_operate:stats", "Show where a running job is, site by site."),
     ("submit", "flpoc.cli.job_change:submit", "Submit a job."),
     ("wait", "flpoc.cli.job_watch:wait", "Wait until a job has ended."),
 )
 
 
-@click.group(cls=Group, table=_TABLE, help="Submit, watch and manage jobs, and download their results.")
+@click.group(
+    cls=Group,
+    table=_TABLE,
+    aliases={"log": "log-config"},
+    help="Submit, watch and manage jobs, and download their results.",
+)
 def job() -> None:
     pass

@@ -13,6 +13,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
     ("plugins", "flpoc.cli.plugins:plugins", "List installed plugins and what each offers."),
     ("poc", "flpoc.cli.poc:poc", "Prepare, start and stop a server and its sites on this machine."),
+    ("study", "flpoc.cli.study:study", "Make studies, and say which sites and users work in them."),
+    ("system", "flpoc.cli.system:system", "Look at and operate the server and its sites."),
     ("version", "flpoc.cli.version:version", "Show the version of flpoc."),
 )
 

@@ -17,6 +17,7 @@ import attrs
 
 from flpoc.errors import ConfigError, KitError, PluginError, ResourceError, did_you_mean
 from flpoc.provision import kit_settings as layout
+from flpoc.provision import rights
 from flpoc.provision.files import make_folder, remove_tree, write_new
 from flpoc.provision.project_rules import check_project
 from flpoc.provisioning import Authority, CertificateRequest, KitFile, Participant, Project
@@ -246,9 +247,12 @@ def _write_kit(job: _Job, one: Participant, kit: Path, root: bytes, added: list[
 
 
 def _write_local(job: _Job, one: Participant, kit: Path) -> None:
-    if one.kind == "server":
-        write_new(kit / layout.LOCAL / "authorization.json", _json({"format": layout.FORMAT}))
-    elif one.kind == "site":
+    if one.kind == "user":
+        return
+    # written out, so that the owner sees what holds and can change it
+    permissions = {"format": layout.FORMAT, "permissions": rights.DEFAULT}
+    write_new(kit / layout.LOCAL / rights.AUTHORIZATION, _json(permissions))
+    if one.kind == "site":
         write_new(kit / layout.LOCAL / layout.POLICY, _json(layout.default_policy(job.project.launcher)))
 
 

@@ -179,6 +179,8 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
         "filters": [],
         "python": "",
         "max_jobs": 4,
+        "resources": {},
+        "studies": [],
         "share_logs": True,
         "share_metrics": True,
     }

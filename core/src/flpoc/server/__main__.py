@@ -15,8 +15,11 @@ import grpc
 from flpoc.audit.log import AuditLog
 from flpoc.errors import ServiceError
 from flpoc.jobs.ownership import lock_state
+from flpoc.jobs.revocations import Revocations
 from flpoc.plugins import Plugins
+from flpoc.provision.kit_settings import LOCAL
 from flpoc.provision.kits import load_kit
+from flpoc.provision.rights import read_permissions
 from flpoc.server.authorization import check_complete
 from flpoc.server.peers import Door
 from flpoc.server.service import Server
@@ -31,8 +34,8 @@ log = logging.getLogger("flpoc.server")
 PORT_WITHIN = 5.0
 
 
-async def serve(kit_folder: Path, state: Path) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(kit_folder: Path, state: Path) -> bool:
+    """Serve until SIGTERM or SIGINT, or until an operator orders the end; says whether to begin anew."""
     kit = load_kit(kit_folder, kind="server")
     lock = lock_state(state.absolute(), "a server")
     ended = asyncio.Event()
@@ -43,8 +46,15 @@ async def serve(kit_folder: Path, state: Path) -> None:
     for trouble in plugins.troubles:
         log.warning("%s", trouble)
     audit = AuditLog(state.absolute())
+    permissions = read_permissions(kit.folder / LOCAL)
+    revocations = Revocations(state.absolute(), root_pem=kit.root_pem, project=kit.settings.project)
     server = Server(kit, plugins, state.absolute())
-    endpoint = await _endpoint(server, Door(kit.settings.project, audit), ended)
+    server.ended = ended.set
+    door = Door(
+        kit.settings.project, audit, permissions, revocations,
+        met=lambda who: server.later(server.acquaintances.note(who)),
+    )  # fmt: skip
+    endpoint = await _endpoint(server, door, ended)
     await server.restore()
     await endpoint.start()
     settings = kit.settings
@@ -54,6 +64,7 @@ async def serve(kit_folder: Path, state: Path) -> None:
     await asyncio.gather(endpoint.stop(0.2), server.stop())
     await asyncio.to_thread(audit.close)
     del lock
+    return server.again
 
 
 async def _endpoint(server: Server, door: Door, ended: asyncio.Event) -> grpc.aio.Server:

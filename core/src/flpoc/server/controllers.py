@@ -17,7 +17,7 @@ from flpoc.jobs.states import Cause
 from flpoc.launching import Needs, Status
 from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
-from flpoc.wire.job_messages import FROM_CONTROLLER, Assign, Beat, Commit, Failed, Finished, LocalHello, Over
+from flpoc.wire.job_messages import FROM_CONTROLLER, Assign, Beat, Commit, Failed, Finished, LocalHello, LogMode, Over
 from flpoc.wire.local import SOCKET_NAME, Link, listen
 from flpoc.wire.messages import Refused
 
@@ -52,6 +52,7 @@ class ControllerHost:
         self._launches: list[int] = []
         self._cpu = 0.0
         self._stopping = False
+        self._log_mode = ""
         self._launching: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
         self._log = run.files.log("server")
@@ -148,6 +149,8 @@ class ControllerHost:
             self._link = link
             await self.run.controller_connected(link)
             link.send(self.run.controller_start(self.run.files.code / "code", self._plugins))
+            if self._log_mode:
+                link.send(LogMode(self._log_mode))
             self.connected.set()
             async for message in link.messages():
                 await self._take(message, Path(attempt.folder))
@@ -187,6 +190,12 @@ class ControllerHost:
         if moved:
             self._cpu = message.cpu if isinstance(message, Beat) else self._cpu
             self.run.controller_moved()
+
+    def set_log_mode(self, mode: str) -> None:
+        """Have the controller log as *mode* says, also one that is launched later."""
+        self._log_mode = mode
+        if self._link is not None:
+            self._link.send(LogMode(mode))
 
     async def end(self, *, grace: float) -> None:
         """Let the controller end, insist after *grace* seconds, close the socket."""

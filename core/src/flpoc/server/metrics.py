@@ -107,6 +107,15 @@ class MetricRecords:
         query = "SELECT COALESCE(SUM(seen - kept), 0) FROM logged WHERE job=? AND run=?"
         return await self._store.metrics(lambda db: int(db.execute(query, (job, run)).fetchone()[0]))
 
+    async def latest(self, job: str, run: int) -> dict[str, dict[str, float]]:
+        """The newest value of every number, by site and name."""
+        query = "SELECT site, key, value, MAX(place) FROM metrics WHERE job=? AND run=? GROUP BY site, key"
+        rows = await self._store.metrics(lambda db: db.execute(query, (job, run)).fetchall())
+        found: dict[str, dict[str, float]] = {}
+        for row in rows:
+            found.setdefault(row["site"], {})[row["key"]] = row["value"]
+        return found
+
     async def after(self, job: str, run: int, place: int, limit: int) -> tuple[int, tuple[Metric, ...]]:
         """The next numbers after a place, in the order in which they came, and the place of the last."""
         query = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -13,13 +14,16 @@ import grpc
 from flpoc.audit.log import AuditLog
 from flpoc.audit.records import Decision, Principal
 from flpoc.errors import AuthError, FlpocError, KitError
+from flpoc.jobs.revocations import Revocations
 from flpoc.provision.identity import Identity, check_validity, identity_of
+from flpoc.provision.rights import About, Permissions
 from flpoc.server.authorization import LOOKING, TRAFFIC, authorize
 
 log = logging.getLogger("flpoc.server")
 
 _STATUS = {
     "AUTH_FAILED": grpc.StatusCode.PERMISSION_DENIED,
+    "NOT_AUTHORIZED": grpc.StatusCode.PERMISSION_DENIED,
     "INTEGRITY_FAILED": grpc.StatusCode.INVALID_ARGUMENT,
     "SERVICE_FAILED": grpc.StatusCode.UNAVAILABLE,  # it is stopping: try again
     "JOB_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -29,18 +33,77 @@ _STATUS = {
 
 
 class Door:
-    """Decides who may do what, and writes each decision down before it takes effect."""
+    """Decides who may do what, and writes each decision down before it takes effect.
 
-    def __init__(self, project: str, audit: AuditLog) -> None:
-        self._project = project
-        self._audit = audit
+    Args:
+        project: The project whose participants are let in.
+        audit: Where decisions are written.
+        permissions: What roles may do here.
+        revocations: Certificates that are not trusted any more.
+        met: Told of each certificate that is let in for the first time.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        audit: AuditLog,
+        permissions: Permissions | None = None,
+        revocations: Revocations | None = None,
+        met: Callable[[Identity], None] = lambda _: None,
+    ) -> None:
+        self.project = project
+        self.permissions = permissions or Permissions()
+        self.revocations = revocations
+        self.audit = audit
+        self._met = met
+        self._known: set[int] = set()
+        self._open: dict[int, set[asyncio.Task[Any]]] = {}
 
     def deciding(self, context: Any, call: str, about: Callable[[], str] = str) -> Case:
         """A remote procedure call that somebody wants to make; see :class:`Case`.
 
         *about* says what the call is about where the block has not said so itself.
         """
-        return Case(self._project, self._audit, context, call, about)
+        return Case(self, context, call, about)
+
+    def identify(self, certificate: bytes) -> Identity:
+        """Who the owner of a certificate is, if it is still to be trusted.
+
+        Raises:
+            AuthError: It has ended, is revoked, or is of another project.
+            KitError: It is not one of ours.
+        """
+        who = identity_of(certificate)
+        check_validity(who)  # the handshake has checked who issued it, perhaps long ago
+        if self.revocations is not None:
+            self.revocations.refuse(who.serial, who.name)
+        if who.project != self.project:
+            raise AuthError(f"{who.name} belongs to project {who.project}")
+        return who
+
+    def entered(self, who: Identity) -> None:
+        """Somebody's call begins: it can be ended by :meth:`cut_off`."""
+        if who.serial not in self._known:
+            self._known.add(who.serial)
+            self._met(who)
+        task = asyncio.current_task()
+        if task is not None:
+            self._open.setdefault(who.serial, set()).add(task)
+            task.add_done_callback(lambda done: self._left(who.serial, done))
+
+    def _left(self, serial: int, task: asyncio.Task[Any]) -> None:
+        if (tasks := self._open.get(serial)) is not None:
+            tasks.discard(task)
+            if not tasks:
+                del self._open[serial]
+
+    def cut_off(self) -> int:
+        """End every open call of a certificate that is revoked; says how many there were."""
+        ended = 0
+        for serial in [one for one in self._open if self.revocations is not None and one in self.revocations]:
+            for task in list(self._open.get(serial, ())):
+                ended += task.cancel()
+        return ended
 
     async def note(self, principal: Principal, verb: str, about: str, *, refused: str = "") -> None:
         """Write down what was decided in the course of an allowed call: *refused* and why, or allowed.
@@ -49,7 +112,7 @@ class Door:
             FlpocError: What is allowed cannot be written down, and must not take effect.
         """
         decision = Decision(principal, verb, about, "deny" if refused else "allow", refused)
-        await write_down(self._audit, decision, durable=not refused, needed=not refused)
+        await write_down(self.audit, decision, durable=not refused, needed=not refused)
 
 
 class Case:
@@ -68,12 +131,11 @@ class Case:
 
     who: Identity
 
-    def __init__(self, project: str, audit: AuditLog, context: Any, call: str, about: Callable[[], str]) -> None:
+    def __init__(self, door: Door, context: Any, call: str, about: Callable[[], str]) -> None:
         self.about = ""
         self.refused = ""
         self._find_about = about
-        self._project = project
-        self._audit = audit
+        self._door = door
         self._context = context
         self._call = call
         self.principal = Principal(address=str(context.peer()))
@@ -81,11 +143,20 @@ class Case:
     async def __aenter__(self) -> Case:
         try:
             self.who = self._identify()
-            authorize(self.who, self._call)
+            authorize(self.who, self._call, self._door.permissions)
         except FlpocError as error:
             await self._write("deny", error.message)
             raise
+        self._door.entered(self.who)
         return self
+
+    def check(self, about: About, call: str = "") -> None:
+        """Check that the caller may do this to what it is about; *call*, where it is about another one.
+
+        Raises:
+            AuthError: They may not.
+        """
+        authorize(self.who, call or self._call, self._door.permissions, about)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -103,16 +174,12 @@ class Case:
         if not found:
             raise AuthError("no certificate")
         try:
-            who = identity_of(found[0])
-            self.principal = Principal.of(who, address)
-            check_validity(who)  # the handshake has checked who issued it, perhaps long ago
+            self.principal = Principal.of(identity_of(found[0]), address)
+            return self._door.identify(found[0])
         except KitError as error:
             if not self.principal.name:
                 self.principal = Principal(_subject_of(found[0]), address=address)
             raise AuthError(error.message, hint=error.hint) from None
-        if who.project != self._project:
-            raise AuthError(f"{who.name} belongs to project {who.project}")
-        return who
 
     async def _write(self, outcome: Any, reason: str) -> None:
         if outcome == "allow" and self._call in TRAFFIC:
@@ -122,7 +189,7 @@ class Case:
                 self.about = self._find_about()
         decision = Decision(self.principal, self._call, self.about, outcome, reason)
         looks = outcome == "deny" or self._call in LOOKING
-        await write_down(self._audit, decision, durable=not looks, needed=not looks)
+        await write_down(self._door.audit, decision, durable=not looks, needed=not looks)
 
 
 async def write_down(audit: AuditLog, decision: Decision, *, durable: bool, needed: bool) -> None:

@@ -176,6 +176,11 @@ class Run:
             self._changed(self)
             self._tell_all()
 
+    def shut_out(self, site: str, why: str) -> None:
+        """An operator keeps a site out."""
+        if site in self.sites and site not in self.failures and not self.over:
+            self._site_lost(site, "lost", Cause(site=site, phase="keeping out", round=self.round_now, message=why))
+
     def _site_lost(self, site: str, status: str, cause: Cause) -> None:
         """A site takes no further part; the job goes on if enough are left."""
         self.failures[site] = f"{status}: {cause.message}"
@@ -514,6 +519,15 @@ class Run:
     def running(self) -> bool:
         """Whether the controller and enough trainers are connected."""
         return self.started and self._link is not None and not self.over
+
+    @property
+    def has_controller(self) -> bool:
+        """Whether the controller is connected."""
+        return self._link is not None
+
+    def quiet(self, site: str) -> float:
+        """Seconds since the last progress at *site*."""
+        return self._deadlines.quiet(site)
 
     @property
     def round_now(self) -> int | None:

@@ -8,18 +8,21 @@ import logging
 import shutil
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from flpoc import __version__
-from flpoc.errors import FlpocError, IntegrityError, ServiceError
+from flpoc.errors import FlpocError, IntegrityError, JobError, ServiceError
 from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins
 from flpoc.provision.kits import Kit
+from flpoc.server.acquaintances import Acquaintances
+from flpoc.server.blocked import Blocked
 from flpoc.server.commits import AGAIN_AFTER, until_done
 from flpoc.server.controllers import ControllerHost
 from flpoc.server.courier_host import CourierHost
@@ -29,9 +32,10 @@ from flpoc.server.metrics import MetricRecords
 from flpoc.server.results import keep_results
 from flpoc.server.rounds import RoundRecords
 from flpoc.server.runs import Run
-from flpoc.server.scheduler import decide
-from flpoc.server.sites import Sites
+from flpoc.server.scheduler import decide, load_of
+from flpoc.server.sites import Sites, SiteSession
 from flpoc.server.store import JobRow, Store
+from flpoc.server.studies import Studies
 from flpoc.serving import Background
 from flpoc.settings import parse_json, plain, structure
 from flpoc.tracking import TrackedJob
@@ -80,6 +84,12 @@ class Server:
         self.store = Store(state)
         self.metrics = MetricRecords(self.store)
         self.sites = Sites()
+        self.studies = Studies(self.store)
+        self.blocked = Blocked(self.store)
+        self.acquaintances = Acquaintances(self.store)
+        #: Whether the server was told to begin anew after its end.
+        self.again = False
+        self.ended: Callable[[], None] = lambda: None
         self.bell = Bell()
         self.logs = LogKeeper(self.files)
         self.started = time.time()
@@ -100,6 +110,8 @@ class Server:
 
     async def restore(self) -> None:
         """Take up the jobs of a former server, and end what it left of others."""
+        await self.studies.restore()
+        await self.blocked.restore()
         left: dict[str, list[Attempt]] = {}
         for attempt in self.attempts.recorded():
             left.setdefault(attempt.job, []).append(attempt)
@@ -170,11 +182,17 @@ class Server:
                 asyncio.get_running_loop().call_later(AGAIN_AFTER, self._wake.set)
 
     async def _schedule(self) -> None:
-        connected = {name: session.hello for name, session in self.sites.connected.items()}
-        self.known |= set(connected)
+        self.known |= set(self.sites.connected)
         for row in await self.store.jobs("state = ?", *_WAITING):
             spec = manifest_of(row).spec
-            decision = decide(spec, connected, frozenset(self.known), len(self.runs), MAX_JOBS)
+            connected = {name: session.hello for name, session in self.sites_of(row.study).items()}
+            load = load_of(
+                (run.spec, [one for one in run.sites if one not in run.failures]) for run in self.runs.values()
+            )
+            foreign = self.studies.foreign(row.study, {*spec.sites, *spec.mandatory_sites})
+            decision = decide(
+                spec, connected, frozenset(self.known), len(self.runs), MAX_JOBS, load=load, foreign=foreign
+            )
             if decision.never:
                 await self._cannot_schedule(row, decision.never)
             elif decision.sites:
@@ -305,6 +323,27 @@ class Server:
 
     # -- what users ask for
 
+    def sites_of(self, study: str) -> dict[str, SiteSession]:
+        """The connected sites of a study."""
+        connected = self.sites.connected
+        return {name: one for name, one in connected.items() if self.studies.has_site(study, name, one.org)}
+
+    def set_job_log_mode(self, job: str, mode: str) -> None:
+        """Have a job's controller log as *mode* says.
+
+        Raises:
+            JobError: There is none.
+        """
+        host = self._hosts.get(job)
+        if host is None:
+            raise JobError(f"job {job} has no controller", code="JOB_NOT_RUNNING")
+        host.set_log_mode(mode)
+
+    def end(self, again: bool) -> None:
+        """End this server; and begin anew, if *again*."""
+        self.again = again
+        self.ended()
+
     async def abort(self, row: JobRow) -> None:
         """End a job that is not at its end, whatever runs of it."""
         seen = self.bell.count(row.id)
@@ -328,20 +367,36 @@ class Server:
         found = await self.store.job(job)
         return found is None or JobState(found.state).terminal
 
-    def describe(self) -> dict[str, Any]:
-        """The server's state, for ``system status`` and ``poc start``."""
+    def describe(self, study: str = "default") -> dict[str, Any]:
+        """The server's state as a study sees it, for ``system status`` and ``poc start``."""
+        from flpoc.server.views import iso
+
+        sites = sorted(self.sites_of(study).values(), key=lambda one: one.name)
+        runs = sorted((run for run in self.runs.values() if run.row.study == study), key=lambda run: run.row.seq)
+        blocked = [name for name in self.blocked.names if not self.studies.foreign(study, [name])]
         return {
             "project": self.kit.settings.project,
             "server": self.kit.settings.name,
             "version": __version__,
             "address": self.kit.server_address,
             "started": self.started,
+            "start_time": iso(self.started),
+            "study": study,
             "sites": [
-                {"name": one.name, "org": one.org, "since": one.since, "seen": one.seen, "version": one.hello.version}
-                for one in sorted(self.sites.connected.values(), key=lambda one: one.name)
+                {
+                    "name": one.name, "org": one.org, "since": one.since, "seen": one.seen,
+                    "version": one.hello.version, "last_seen_time": iso(one.seen),
+                    "jobs": [run.id for run in runs if one.name in run.sites and one.name not in run.failures],
+                }
+                for one in sites
             ],
-            "active_jobs": sorted(self.runs),
-        }
+            "disabled": blocked,
+            "jobs": [
+                {"job_id": run.id, "name": run.row.name, "status": run.row.state, "sites": list(run.sites)}
+                for run in runs
+            ],
+            "active_jobs": sorted(run.id for run in runs),
+        }  # fmt: skip
 
 
 def manifest_of(row: JobRow) -> Manifest:

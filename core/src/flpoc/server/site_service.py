@@ -40,6 +40,8 @@ from flpoc.wire.messages import (
     Metrics,
     Progress,
     Refused,
+    Revocation,
+    Told,
     Welcome,
 )
 from flpoc.wire.transfers import read_chunks
@@ -107,10 +109,12 @@ class SiteService:
                 log.warning("%s: refused: %s", name, problem.message)
                 yield encode(Refused(problem.code, problem.message, problem.hint))
                 return
+            await self._while_blocked(name)
             await self._note_fenced(name, context)
             session = self._server.sites.attach(name, case.who.org, case.who.serial, hello)
             log.info("%s: connected", name)
             session.send(Welcome(__version__, project))
+            self._send_revocations(session, hello)
             reader = asyncio.create_task(self._read(requests, session, hello))
             try:
                 while (message := await session.outgoing()) is not None:
@@ -119,6 +123,17 @@ class SiteService:
                 reader.cancel()
                 self._server.sites.detach(session)
                 log.info("%s: disconnected", name)
+
+    async def _while_blocked(self, site: str) -> None:
+        """A site that an operator keeps out is heard when it is let in again; it waits in its call."""
+        if (block := self._server.blocked.get(site)) is not None:
+            log.warning("%s: kept out, disabled by %s", site, block.by)
+            await self._server.blocked.until_open(site)
+
+    def _send_revocations(self, session: SiteSession, hello: Hello) -> None:
+        revocations = self._door.revocations
+        if revocations is not None and revocations.signed is not None and hello.revocations < revocations.number:
+            session.send(Revocation(revocations.signed))
 
     async def _note_fenced(self, site: str, context: Any) -> None:
         """Of two connections with one certificate the newer stays; somebody may want to know about it."""
@@ -173,6 +188,8 @@ class SiteService:
                 await self._take_log(session, message)
             case Metrics():
                 await self._take_metrics(session, message)
+            case Told():
+                session.answered(message.number, message)
             case _:
                 raise IntegrityError(f"a {type(message).__name__} in the middle of a connection")
 

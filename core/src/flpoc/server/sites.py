@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -36,6 +37,8 @@ class SiteSession:
     since: float
     seen: float
     _waiting: deque[Any] = attrs.field(factory=deque)
+    _asked: dict[int, asyncio.Future[Any]] = attrs.field(factory=dict)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event)
     _room: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -51,6 +54,31 @@ class SiteSession:
                 self._waiting[place] = attrs.evolve(want, signed=want.signed or other.signed)
                 return True
         return False
+
+    async def ask(self, message: Callable[[int], Any]) -> Any:
+        """Send what *message* makes of a number, and wait for the answer that has it.
+
+        Raises:
+            ConnectionError: The connection ended first.
+        """
+        number = next(self._numbers)
+        self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(message(number))
+            return await self._asked[number]
+        finally:
+            self._asked.pop(number, None)
+
+    def answered(self, number: int, message: Any) -> None:
+        """An answer has come; one that nobody waits for any more is dropped."""
+        if (future := self._asked.get(number)) is not None and not future.done():
+            future.set_result(message)
+
+    def gone(self) -> None:
+        """The connection has ended: nothing that was asked will be answered."""
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(ConnectionError(f"{self.name} has gone away"))
 
     def close(self) -> None:
         """End the stream after what is queued."""
@@ -106,6 +134,7 @@ class Sites:
         return session
 
     def detach(self, session: SiteSession) -> None:
+        session.gone()
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
             self._changed()

@@ -27,7 +27,7 @@ from flpoc.tracking import EventKind, RunEvent
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, study TEXT NOT NULL, state TEXT NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE jobs (
     submitted REAL NOT NULL, started REAL, finished REAL, scheduled REAL, schedules INTEGER NOT NULL DEFAULT 0,
     run INTEGER NOT NULL DEFAULT 1, chosen TEXT NOT NULL DEFAULT '[]', joined TEXT NOT NULL DEFAULT '[]',
     waiting TEXT NOT NULL DEFAULT '', cause TEXT, partial INTEGER NOT NULL DEFAULT 0, sha256 TEXT NOT NULL DEFAULT '',
-    metrics TEXT NOT NULL DEFAULT '{}');
+    metrics TEXT NOT NULL DEFAULT '{}', cloned TEXT NOT NULL DEFAULT '');
 CREATE TABLE rounds (
     job TEXT, run INTEGER, round INTEGER, checksum TEXT, size INTEGER, state BLOB, metrics TEXT, committed REAL,
     PRIMARY KEY (job, run, round));
@@ -52,6 +52,12 @@ CREATE TABLE tokens (
 CREATE TABLE events (
     place INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT, kind TEXT, time REAL, site TEXT, round INTEGER, detail TEXT);
 CREATE INDEX events_by_job ON events (job);
+CREATE TABLE studies (
+    name TEXT PRIMARY KEY, sites TEXT NOT NULL, users TEXT NOT NULL, created REAL NOT NULL, by TEXT NOT NULL);
+CREATE TABLE disabled (site TEXT PRIMARY KEY, by TEXT NOT NULL, time REAL NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, role TEXT NOT NULL, org TEXT NOT NULL,
+    ends REAL NOT NULL, seen REAL NOT NULL);
 CREATE TABLE listeners (plugin TEXT PRIMARY KEY, place INTEGER NOT NULL);
 """
 
@@ -103,6 +109,7 @@ class JobRow:
     partial: bool
     sha256: str
     metrics: dict[str, float]
+    cloned: str = ""
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> JobRow:

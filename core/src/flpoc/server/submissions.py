@@ -35,10 +35,11 @@ from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
 from flpoc.models.handover import sync
 from flpoc.provision.identity import Identity
+from flpoc.provision.rights import About
 from flpoc.server.peers import Case, Door
 from flpoc.server.service import Server
 from flpoc.server.store import JobRow
-from flpoc.server.views import iso
+from flpoc.server.views import find_job, iso
 from flpoc.settings import canonical_json
 from flpoc.tracking import RunEvent
 from flpoc.wire.requests import SubmitJob
@@ -82,7 +83,7 @@ class Submissions:
         #: How many submissions are just now bringing an archive: one that fails must not take it from another.
         self._coming: Counter[str] = Counter()
 
-    async def check(self, who: Identity, ask: SubmitJob) -> Manifest:
+    async def check(self, case: Case, ask: SubmitJob) -> Manifest:
         """Check a job before anything of its archive is taken; gives what was signed.
 
         Raises:
@@ -90,7 +91,10 @@ class Submissions:
         """
         if ask.token and not SUBMIT_TOKEN.match(ask.token):
             raise UsageError("a submit token has 1 to 128 characters: letters, digits, . _ : -")
-        kit = self._server.kit
+        kit, who = self._server.kit, case.who
+        about = About(kit.settings.org, who.name, who.org)
+        case.check(about)
+        self._door.permissions.check(who, "byoc", about)
         manifest, signer = await asyncio.to_thread(
             verify_job, ask.job, root_pem=kit.root_pem, project=kit.settings.project
         )
@@ -98,8 +102,20 @@ class Submissions:
             raise AuthError(f"the job is signed by {signer.name}, but {who.name} submits it")
         if manifest.spec.study != ask.study:
             raise JobError(f"the job is for study {manifest.spec.study!r}, the session is in {ask.study!r}")
+        if foreign := self._server.studies.foreign(ask.study, {*manifest.spec.sites, *manifest.spec.mandatory_sites}):
+            hint = f"`flpoc study show {ask.study}` shows its sites"
+            raise JobError(f"{', '.join(foreign)}: not in study {ask.study!r}", hint=hint)
+        if ask.cloned_from:
+            await self._check_clone(case, ask)
         self._check_components(manifest)
         return manifest
+
+    async def _check_clone(self, case: Case, ask: SubmitJob) -> None:
+        """What is said to be a copy of a job is one of a job that the caller may copy."""
+        row = await find_job(self._server.store, ask.cloned_from, ask.study)
+        case.check(About(self._server.kit.settings.org, row.submitter, row.org), "Source")
+        if row.archive != ask.archive:
+            raise JobError(f"this is no copy of job {row.id}: its files are others")
 
     async def take(
         self, case: Case, ask: SubmitJob, manifest: Manifest, stream: AsyncIterator[bytes]
@@ -227,7 +243,7 @@ class Submissions:
             "id": job, "name": spec.name, "study": spec.study, "state": JobState.SUBMITTED.value,
             "submitter": who.name, "org": who.org, "role": who.role, "folder": manifest.folder,
             "manifest": ask.job.manifest, "signature": ask.job.signature, "certificate": ask.job.certificate,
-            "archive": ask.archive, "archive_size": ask.archive_size, "submitted": now,
+            "archive": ask.archive, "archive_size": ask.archive_size, "submitted": now, "cloned": ask.cloned_from,
         }  # fmt: skip
         columns = ", ".join(values)
         marks = ", ".join("?" * len(values))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,20 @@ from typing import Any
 import attrs
 import grpc
 
-from flpoc.errors import FlpocError, InternalError, JobError
+from flpoc.errors import FlpocError, JobError
 from flpoc.jobs.states import JobState
 from flpoc.provision.identity import Identity
-from flpoc.server.authorization import authorize
+from flpoc.provision.rights import About
+from flpoc.server.operator_service import OperatorService
 from flpoc.server.peers import Door, within
+from flpoc.server.replies import expect, reply
 from flpoc.server.service import Server
+from flpoc.server.stats import stats_of
 from flpoc.server.store import JobRow
 from flpoc.server.submissions import Submissions
 from flpoc.server.views import about, find_job, list_row, log_answer, result_file, result_files
 from flpoc.wire.codec import encode
 from flpoc.wire.requests import (
-    ASKS,
-    SUBMISSION,
     AboutJob,
     Ask,
     ListJobs,
@@ -69,11 +69,13 @@ class UserService:
         self._server = server
         self._door = door
         self._submissions = Submissions(server, door)
+        self._operator = OperatorService(server, door)
         self._unary: dict[str, tuple[type, Callable[[Admitted], Awaitable[Any]]]] = {
             "Status": (Ask, self.status),
             "Ready": (Ask, self.ready),
             "List": (ListJobs, self.list),
             "Meta": (AboutJob, self.meta),
+            "Stats": (AboutJob, self.stats),
             "Abort": (AboutJob, self.abort),
             "Delete": (AboutJob, self.delete),
             "Logs": (ReadLogs, self.logs),
@@ -82,14 +84,15 @@ class UserService:
 
     @property
     def calls(self) -> frozenset[str]:
-        return frozenset(self._unary) | {"Submit", "Watch", "Download"}
+        return frozenset(self._unary) | {"Submit", "Watch", "Download", "Source"} | self._operator.calls
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         found = {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._unary}
         found["Submit"] = grpc.stream_unary_rpc_method_handler(self.submit)
         found["Watch"] = grpc.unary_stream_rpc_method_handler(self.watch)
         found["Download"] = grpc.unary_stream_rpc_method_handler(self.download)
-        return found
+        found["Source"] = grpc.unary_stream_rpc_method_handler(self.source)
+        return {**found, **self._operator.handlers()}
 
     def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
         kind, act = self._unary[name]
@@ -98,36 +101,38 @@ class UserService:
             async def work() -> Any:
                 return await act(await self._admit(context, name, request, kind))
 
-            return encode(await _reply(work))
+            return encode(await reply(work))
 
         return answer
 
     async def _admit(self, context: Any, call: str, request: bytes, kind: type) -> Admitted:
         """Let a call in, or say why not: all that can be against it is known before it is written down."""
-        async with self._door.deciding(context, call, lambda: _about(_expect(request, kind))) as case:
-            ask = _expect(request, kind)
-            row = None
+        async with self._door.deciding(context, call, lambda: _about(expect(request, kind))) as case:
+            ask = expect(request, kind)
+            self._server.studies.enter(ask.study, case.who)
+            about, row = About(self._server.kit.settings.org), None
             if isinstance(ask, (AboutJob, ReadLogs, ReadResult)):
                 row = await find_job(self._server.store, ask.job, ask.study)
                 case.about = f"{_about(attrs.evolve(ask, job=row.id))}, of {row.submitter}"
-                authorize(case.who, call, owner=row.submitter, owner_org=row.org)
+                about = attrs.evolve(about, submitter=row.submitter, submitter_org=row.org)
+            case.check(about)
         return Admitted(case.who, ask, row)
 
     # -- the server
 
     async def status(self, call: Admitted) -> Any:
         who = call.who
-        return {**self._server.describe(), "user": who.name, "role": who.role, "org": who.org}
+        return {**self._server.describe(call.ask.study), "user": who.name, "role": who.role, "org": who.org}
 
     async def ready(self, call: Admitted) -> Any:
-        """Answer once all named sites are connected, or the time is up."""
+        """Answer once sites are connected, or gone, as is asked, or the time is up."""
         ask = call.ask
         changed = asyncio.Event()
         ring = changed.set
         self._server.sites.listen(ring)
         try:
             async with asyncio.timeout(min(ask.timeout, 600.0)):
-                while not set(ask.sites) <= set(self._server.sites.connected):
+                while ask.end or not _is_so(ask, set(self._server.sites_of(ask.study))):
                     changed.clear()
                     await changed.wait()
         except TimeoutError:
@@ -142,13 +147,14 @@ class UserService:
         async def work() -> Any:
             stream = aiter(requests)
             async with self._door.deciding(context, "Submit") as case:
-                ask = _expect(await anext(stream), SubmitJob)
+                ask = expect(await anext(stream), SubmitJob)
                 case.about = _about(ask)
-                manifest = await self._submissions.check(case.who, ask)
+                self._server.studies.enter(ask.study, case.who)
+                manifest = await self._submissions.check(case, ask)
                 case.about = f"{_about(ask)}, name {manifest.spec.name}"
             return await self._submissions.take(case, ask, manifest, stream)
 
-        return encode(await _reply(work))
+        return encode(await reply(work))
 
     async def list(self, call: Admitted) -> Any:
         ask = call.ask
@@ -165,6 +171,13 @@ class UserService:
 
     async def meta(self, call: Admitted) -> Any:
         return await about(call.job, self._server)
+
+    async def stats(self, call: Admitted) -> Any:
+        row = call.job
+        run = self._server.runs.get(row.id)
+        if run is None:
+            raise JobError(f"job {row.id} is {row.state}", code="JOB_NOT_RUNNING", data={"status": row.state})
+        return {"job_id": row.id, "status": row.state, "stats": await stats_of(run, self._server)}
 
     async def watch(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         """Everything about a job, again whenever it changes, until it has ended; each round once."""
@@ -222,6 +235,19 @@ class UserService:
             async for chunk in read_chunks(path, ask.offset, ask.size):
                 yield chunk
 
+    async def source(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        """A job as it was submitted: what was signed, then the archive."""
+        async with within(context):
+            try:
+                row = (await self._admit(context, "Source", request, AboutJob)).job
+            except FlpocError as error:
+                yield encode(Reply(error.data, error.code, error.message, error.hint))
+                return
+            facts = {"job_id": row.id, "manifest": row.manifest, "archive": row.archive, "size": row.archive_size}
+            yield encode(Reply(facts))
+            async for chunk in read_chunks(self._server.files.archive(row.archive), 0, row.archive_size):
+                yield chunk
+
 
 def _about(ask: Any) -> str:
     """What a request is about, in words for the audit log."""
@@ -237,23 +263,5 @@ def _about(ask: Any) -> str:
     return "server"
 
 
-def _expect(request: bytes, kind: type) -> Any:
-    message = (SUBMISSION if kind is SubmitJob else ASKS).decode(request)
-    if not isinstance(message, kind):
-        raise FlpocError(f"a {type(message).__name__} where a {kind.__name__} belongs", code="INVALID_ARGS")
-    return message
-
-
-async def _reply(work: Callable[[], Awaitable[Any]]) -> Reply:
-    began = time.monotonic()
-    try:
-        return Reply(await work())
-    except FlpocError as error:
-        log.info("answered %s after %.3f s: %s", error.code, time.monotonic() - began, error.message)
-        return Reply(error.data, error.code, error.message, error.hint)
-    except StopAsyncIteration:
-        return Reply(None, "INVALID_ARGS", "the stream ended before its first message")
-    except Exception:
-        log.exception("a call failed")
-        ours = InternalError("the server failed to answer", hint="see the server's log")
-        return Reply(None, ours.code, ours.message, ours.hint)
+def _is_so(ask: Ask, connected: set[str]) -> bool:
+    return set(ask.sites) <= connected and not connected & set(ask.gone)

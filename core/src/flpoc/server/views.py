@@ -50,7 +50,6 @@ async def find_job(store: Store, job: str, study: str) -> JobRow:
         names = ", ".join(row.id for row in found[:8])
         raise JobError(f"{job!r} is the beginning of {len(found)} job ids: {names}", code="JOB_AMBIGUOUS")
     hint = "`flpoc job list` shows the jobs; --study chooses another study"
-    hint = "`flpoc job list` shows the jobs; --study chooses another study"
     raise JobError(f"no job {job} in study {study!r}", code="JOB_NOT_FOUND", hint=hint)
 
 
@@ -111,6 +110,8 @@ async def about(row: JobRow, server: Server, rounds_from: int = 0) -> dict[str, 
         "schedule_count": row.schedules,
         "last_schedule_time": iso(row.scheduled),
         "job_folder_name": row.folder,
+        "job_clients": list(row.joined),
+        "cloned_from": row.cloned or None,
         "run": row.run,
         "rounds_total": spec.rounds,
         "rounds_committed": rounds_from + len(rounds),
@@ -122,6 +123,7 @@ async def about(row: JobRow, server: Server, rounds_from: int = 0) -> dict[str, 
         "metrics_dropped": await server.metrics.dropped(row.id, row.run),
         "partial_allowed": spec.quorum is not None,
         "sha256": row.sha256,
+        "failures": dict(run.failures) if run is not None else {},
         "cause": row.cause,
     }
 

@@ -7,18 +7,19 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from flpoc.errors import FlpocError, IntegrityError, JobError, ResourceError, UsageError
+from flpoc.errors import FlpocError, IntegrityError, JobError, ResourceError, UsageError, did_you_mean
 from flpoc.jobs.archive import check_paths
 from flpoc.jobs.spec import JOB_ID
 
 if TYPE_CHECKING:
-    from flpoc.session import Session
+    from flpoc.session.connection import Connection
+    from flpoc.session.jobs import JobCalls
 
 #: What was downloaded; also says which files of the folder are ours to replace.
 RECEIPT = "download.json"
@@ -48,11 +49,22 @@ class Download:
 
 
 def download(
-    session: Session, job: str, output: Path, force: bool, progress: Callable[[int, int], None] | None
+    session: JobCalls,
+    job: str,
+    output: Path,
+    force: bool,
+    progress: Callable[[int, int], None] | None,
+    *,
+    only: Collection[str] = (),
 ) -> Download:
-    """Fetch everything of a job into ``<output>/<job id>``."""
+    """Fetch everything of a job, or *only* some, into ``<output>/<job id>``."""
     answer = session.results_of(job)
     job_id, files = _checked(answer)
+    if only:
+        known = {str(one["path"]) for one in files}
+        if unknown := sorted(set(only) - known):
+            raise UsageError(f"job {job_id} has no component {unknown[0]!r}", hint=did_you_mean(unknown[0], known))
+        files = [one for one in files if one["path"] in only]
     target = output.expanduser().absolute() / job_id
     if not force:
         _refuse_existing(target)
@@ -91,7 +103,7 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _fetch_all(
-    session: Session,
+    session: Connection,
     job: str,
     files: list[dict[str, Any]],
     folder: Path,
@@ -119,7 +131,7 @@ def _fetch_all(
             )
 
 
-def _chunks(session: Session, job: str, path: str, size: int) -> Iterator[bytes]:
+def _chunks(session: Connection, job: str, path: str, size: int) -> Iterator[bytes]:
     import grpc
 
     from flpoc.session.channel import lost

@@ -14,7 +14,7 @@ from flpoc.errors import JobError, UsageError
 from flpoc.jobs.spec import SUBMIT_TOKEN, JobSpec
 
 if TYPE_CHECKING:
-    from flpoc.session import Session
+    from flpoc.session.connection import Connection
 
 ARCHIVE = "code.zip"
 _DEFAULT_STUDY = "default"
@@ -43,7 +43,7 @@ class Submission:
     archive: Path | None = None
 
 
-def submit(session: Session, folder: Path, token: str, keep: Path | None) -> Submission:
+def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> Submission:
     """Check, pack, sign and send the job in *folder*."""
     from flpoc.jobs.folder import collect_and_pack, find_job_folder, read_job
     from flpoc.jobs.signing import sign_job
@@ -71,7 +71,7 @@ def submit(session: Session, folder: Path, token: str, keep: Path | None) -> Sub
             certificate_pem=kit.certificate_pem,
         )
         ask = SubmitJob(signed, sha256_file(archive), archive.stat().st_size, spec.study, token)
-        answer = session.send("Submit", _messages(encode(ask), archive))
+        answer = session.send("Submit", messages(encode(ask), archive))
         kept = Path(shutil.copy2(archive, keep / ARCHIVE)) if keep is not None else None
     notices = (note, *left_out) if note else left_out
     return Submission(
@@ -92,7 +92,8 @@ def in_study(spec: JobSpec, study: str) -> JobSpec:
     return attrs.evolve(spec, study=study)
 
 
-def _messages(first: bytes, archive: Path) -> Iterator[bytes]:
+def messages(first: bytes, archive: Path) -> Iterator[bytes]:
+    """The messages of a submission: what is said of it, then its archive in chunks."""
     from flpoc.wire.options import CHUNK_BYTES
 
     yield first

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from flpoc.errors import ConnectionFailed, DeadlineError
 
 if TYPE_CHECKING:
-    from flpoc.session import Session
+    from flpoc.session.connection import Connection
 
 #: States of a job that has ended begin like this.
 _ENDED = "FINISHED:"
 
 
-def watch(session: Session, job: str, timeout: float, away: Callable[[], None] | None) -> Iterator[dict[str, Any]]:
+def watch(session: Connection, job: str, timeout: float, away: Callable[[], None] | None) -> Iterator[dict[str, Any]]:
     """Give everything about a job, now and whenever it changes, until it has ended."""
     import grpc
 
-    from flpoc.session import answer_of
+    from flpoc.session.connection import answer_of
     from flpoc.wire.requests import AboutJob
 
     until = time.monotonic() + timeout if timeout else None
@@ -47,7 +47,7 @@ def watch(session: Session, job: str, timeout: float, away: Callable[[], None] |
             raise _too_late(job, timeout, meta)
 
 
-def _await_server(session: Session, until: float | None) -> None:
+def _await_server(session: Connection, until: float | None) -> None:
     """Wait for a server that went away; returns also when *until* has come."""
     import grpc
 

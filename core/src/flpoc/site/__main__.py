@@ -18,8 +18,12 @@ from flpoc.site.agent import Agent
 log = logging.getLogger("flpoc.site")
 
 
-async def serve(kit_folder: Path, state: Path) -> None:
-    """Serve until SIGTERM or SIGINT, or until the server refuses this site for good."""
+async def serve(kit_folder: Path, state: Path) -> bool:
+    """Serve until SIGTERM or SIGINT, an order, or until the server refuses this site for good.
+
+    Returns:
+        Whether it is to begin anew.
+    """
     kit = load_kit(kit_folder, kind="site")
     lock = lock_state(state.absolute(), f"the agent of {kit.settings.name}")
     plugins = Plugins.of_kit(kit.settings.plugins)
@@ -27,6 +31,7 @@ async def serve(kit_folder: Path, state: Path) -> None:
         log.warning("%s", trouble)
     agent = Agent(kit, plugins, state.absolute())
     running = asyncio.create_task(agent.run())
+    agent.ended = running.cancel
     for number in (signal.SIGTERM, signal.SIGINT):
         agent.loop.add_signal_handler(number, running.cancel)
     try:
@@ -36,6 +41,7 @@ async def serve(kit_folder: Path, state: Path) -> None:
         log.info("stopping")
         await agent.stop()
         del lock
+    return agent.again
 
 
 if __name__ == "__main__":

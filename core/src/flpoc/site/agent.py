@@ -5,35 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import grpc
 
 from flpoc import API, __version__
 from flpoc.audit.log import AuditLog
-from flpoc.errors import ConfigError, Disagreement, FlpocError, from_code
+from flpoc.errors import ConfigError, Disagreement, FlpocError, JobError, from_code
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.revocations import Revocations
 from flpoc.plugins import Plugins
+from flpoc.provision.identity import Identity
 from flpoc.provision.kit_settings import LOCAL, POLICY
 from flpoc.provision.kits import Kit
+from flpoc.provision.rights import read_permissions
 from flpoc.serving import Background
 from flpoc.settings import structure, structure_named
 from flpoc.site.consent import Consents
 from flpoc.site.contact import Contact
 from flpoc.site.datasets import granted
 from flpoc.site.jobs import SiteJob
+from flpoc.site.orders import SiteOrders
+from flpoc.site.resources import GraphicsProcessors, capacity_of, gpus_of, resource_policy
 from flpoc.wire.codec import encode
 from flpoc.wire.messages import (
     PROTOCOL,
     TO_SITE,
     Answer,
     Hello,
+    Instruct,
     JobWant,
     LogsHave,
     Refused,
+    Revocation,
     Welcome,
 )
 from flpoc.wire.options import SITE_SERVICE, channel_options
@@ -52,9 +60,19 @@ class Agent:
         self.state = state
         self.policy = kit.policy
         self.filters = site_filters(kit, plugins)
+        self.plugins = plugins
         self.audit = AuditLog(state)
-        self.consents = Consents(kit, self.policy, self.audit)
+        self.permissions = read_permissions(kit.folder / LOCAL)
+        self.revocations = Revocations(state, root_pem=kit.root_pem, project=kit.settings.project)
+        self.consents = Consents(kit, self.policy, self.audit, self.permissions, self.revocations)
         self.loop = asyncio.get_running_loop()
+        resources = resource_policy(self.policy["resources"])
+        self.gpus = GraphicsProcessors(gpus_of(resources))
+        self._capacity = capacity_of(resources, self.policy["max_jobs"])
+        self._orders = SiteOrders(self)
+        #: Whether the agent was told to begin anew after its end.
+        self.again = False
+        self.ended: Callable[[], Any] = lambda: None
         name = self.policy.get("launcher") or kit.settings.launcher
         launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, name, hidden=(kit.folder,))
@@ -126,7 +144,10 @@ class Agent:
 
     async def _connect(self) -> None:
         queue: asyncio.Queue[Any] = asyncio.Queue()
-        hello = Hello(PROTOCOL, __version__, API, self._inventory, tuple(job.report for job in self._jobs.values()))
+        reports = tuple(job.report for job in self._jobs.values())
+        hello = Hello(
+            PROTOCOL, __version__, API, self._inventory, reports, self._capacity, self.revocations.number
+        )  # fmt: skip
         queue.put_nowait(hello)
 
         async def outgoing() -> AsyncIterator[bytes]:
@@ -208,6 +229,61 @@ class Agent:
             case LogsHave():
                 if (found := self._jobs.get((message.job, message.run))) is not None:
                     found.logs_have(message)
+            case Instruct():
+                self.later(self._instructed(message))
+            case Revocation():
+                self._revoke(message)
+
+    async def _instructed(self, message: Instruct) -> None:
+        self.send(await self._orders.carry_out(message))
+
+    def _revoke(self, message: Revocation) -> None:
+        """Take a newer list of revoked certificates; jobs of those who are in it end here."""
+        found = self.revocations.check(message.signed)
+        known = self.revocations.newest
+        if known is not None and (found.number <= known.number or not known.serials.keys() <= found.serials.keys()):
+            if found.number < known.number:
+                log.warning(
+                    "the server has an older list of revoked certificates: %d, not %d", found.number, known.number
+                )
+            return
+        self.revocations.keep(message.signed)
+        log.info("list %d of revoked certificates: %d", found.number, len(found.serials))
+        for job in self._jobs.values():
+            job.check_signer()
+
+    # -- what orders are about
+
+    def resource_report(self) -> dict[str, Any]:
+        """What jobs may have here, and have."""
+        return {
+            "for_jobs": {**attrs.asdict(self._capacity), "gpus": list(self.gpus.ids)},
+            "gpus_in_use": self.gpus.held_by(),
+            "jobs": sorted({job for job, _ in self._jobs}),
+        }
+
+    def signer_of(self, job: str) -> Identity:
+        """Who submitted a job that is here.
+
+        Raises:
+            JobError: It is not here.
+        """
+        return self._job(job).signer
+
+    def set_job_log_mode(self, job: str, mode: str) -> None:
+        """Have a job's script log as *mode* says."""
+        self._job(job).set_log_mode(mode)
+
+    def _job(self, job: str) -> SiteJob:
+        found = [one for (name, _), one in sorted(self._jobs.items()) if name == job]
+        if not found:
+            raise JobError(f"job {job} does not run at {self.name}", code="JOB_NOT_RUNNING")
+        return found[-1]
+
+    def end(self, again: bool) -> None:
+        """End this agent; and begin anew, if *again*."""
+        self.again = again
+        self.ended()
 
     def _wanted(self, want: JobWant) -> None:
         key = (want.job, want.run)

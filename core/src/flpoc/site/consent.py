@@ -11,26 +11,37 @@ import attrs
 from flpoc.audit.log import AuditLog
 from flpoc.audit.records import Decision, Principal
 from flpoc.errors import AuthError, FlpocError, KitError
+from flpoc.jobs.revocations import Revocations
 from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.provision.identity import identity_of
 from flpoc.provision.kits import Kit
-
-#: Roles whose jobs a site runs.
-SUBMITTERS = frozenset({"project_admin", "lead"})
+from flpoc.provision.rights import About, Permissions
 
 
-def consent(kit: Kit, signed: SignedJob, policy: dict[str, Any]) -> Manifest:
+def consent(
+    kit: Kit,
+    signed: SignedJob,
+    policy: dict[str, Any],
+    permissions: Permissions | None = None,
+    revocations: Revocations | None = None,
+) -> Manifest:
     """Check a job before anything of it is unpacked.
 
     Raises:
-        AuthError: The signer may not submit, the job is for other sites, or this site runs no code of users.
+        AuthError: The signer may not submit or is locked out, the job is for other sites or a study that this site
+            does not work for, or this site runs no code of users.
         IntegrityError: The job is not what was signed.
     """
     manifest, signer = verify_job(signed, root_pem=kit.root_pem, project=kit.settings.project)
-    if signer.role not in SUBMITTERS:
-        hint = f"roles that may: {', '.join(sorted(SUBMITTERS))}"
-        raise AuthError(f"{signer.name} ({signer.role}) may not submit jobs", hint=hint)
+    if revocations is not None:
+        revocations.refuse(signer.serial, signer.name)
+    about = About(kit.settings.org, signer.name, signer.org)
+    for right in ("submit_job", "byoc"):
+        (permissions or Permissions()).check(signer, right, about)
+    if policy["studies"] and manifest.spec.study not in policy["studies"]:
+        hint = "studies in the site's local/policy.json decides"
+        raise AuthError(f"{kit.settings.name} does not work for study {manifest.spec.study!r}", hint=hint)
     if not policy["allow_custom_code"]:
         hint = "allow_custom_code in the site's local/policy.json decides"
         raise AuthError(f"{kit.settings.name} runs no code of users", hint=hint)
@@ -45,9 +56,13 @@ def consent(kit: Kit, signed: SignedJob, policy: dict[str, Any]) -> Manifest:
 class Consents:
     """What this site decides about jobs: each decision is in its audit log before anything is done about the job."""
 
-    def __init__(self, kit: Kit, policy: dict[str, Any], audit: AuditLog) -> None:
+    def __init__(
+        self, kit: Kit, policy: dict[str, Any], audit: AuditLog, permissions: Permissions, revocations: Revocations
+    ) -> None:
         self._kit = kit
         self._policy = policy
+        self._permissions = permissions
+        self._revocations = revocations
         self._audit = audit
         self._written: dict[tuple[str, int], Decision] = {}
 
@@ -61,7 +76,9 @@ class Consents:
         """
         decision = Decision(_signer(signed), "run", f"job {job}, run {run}", "allow")
         try:
-            manifest = await asyncio.to_thread(consent, self._kit, signed, self._policy)
+            manifest = await asyncio.to_thread(
+                consent, self._kit, signed, self._policy, self._permissions, self._revocations
+            )
         except FlpocError as error:
             with contextlib.suppress(FlpocError):  # the audit log says itself that it could not
                 await self._write(job, run, attrs.evolve(decision, outcome="deny", reason=error.message))

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import attrs
 import grpc
 
-from flpoc.errors import FlpocError, IntegrityError, ResourceError
+from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, ResourceError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.jobs.states import Cause
+from flpoc.provision.identity import Identity, identity_of
 from flpoc.site.departures import AGAIN_LATER, DepartureEvents, Departures
 from flpoc.site.files import SiteFiles
 from flpoc.site.gate_host import GateHost
@@ -83,6 +84,8 @@ class SiteJob:
         self._silent_until = 0.0
         self._metrics = MetricShipper(self._send_metrics)
         self._ended = asyncio.Event()
+        self._name = f"{job}.{run}"
+        agent.gpus.adopt(self._name, folder / "gpus.json")
         self._shipper = LogShipper(self.files.log, self._send_log)
         self._loop = asyncio.create_task(self._reconcile_forever(), name=f"job {job}")
 
@@ -157,6 +160,39 @@ class SiteJob:
             self.files.archive.unlink()
         self._known(manifest)  # only now: what failed on the way here is done again
 
+    @property
+    def signer(self) -> Identity:
+        """Who submitted the job.
+
+        Raises:
+            JobError: It is not here yet.
+        """
+        if not self.files.signed.exists():
+            raise JobError(f"job {self.job} is being prepared", code="JOB_NOT_RUNNING")
+        return identity_of(_kept(self.files.signed).certificate)
+
+    def check_signer(self) -> None:
+        """End this site's part if the submitter's certificate was revoked meanwhile."""
+        if not self.files.signed.exists():
+            return
+        signer = self.signer
+        try:
+            self._agent.revocations.refuse(signer.serial, signer.name)
+        except AuthError as error:
+            self.fail(Cause(site=self._agent.name, phase="training", message=error.message, hint=error.hint))
+            self._loop.cancel()
+            self._agent.later(self._end_trainer())
+
+    def set_log_mode(self, mode: str) -> None:
+        """Have the script's process log as *mode* says.
+
+        Raises:
+            JobError: There is none.
+        """
+        if self._host is None:
+            raise JobError(f"job {self.job} has no script running here", code="JOB_NOT_RUNNING")
+        self._host.set_log_mode(mode)
+
     def _guard(self, manifest: Manifest) -> None:
         """See to it that updates pass the job's filters, then the site's own, whatever the job says."""
         agent = self._agent
@@ -199,6 +235,8 @@ class SiteJob:
             return
         assert self._manifest is not None
         agent = self._agent
+        record = self.files.folder / "gpus.json"
+        gpus = await agent.gpus.take(self._name, self._manifest.spec.script_for(agent.name).gpus, record)
         events = TrainerEvents(
             joined=self._joined, submitted=self.departures.take, failed=self.fail, moved=self._moved,
             spoke=self._shipper.news, logged=self._logged, ended=self._ended.set,
@@ -207,7 +245,7 @@ class SiteJob:
             job=self.job, run=self.run, site=agent.name, spec=self._manifest.spec, files=self.files,
             sockets=agent.state / "sockets" / f"{self.job}.{self.run}", attempts=agent.attempts, events=events,
             project=agent.kit.settings.project, python=str(agent.policy.get("python") or ""),
-            datasets=agent.datasets, plugins=agent.kit.settings.plugins,
+            datasets=agent.datasets, plugins=agent.kit.settings.plugins, gpus=gpus,
         )  # fmt: skip
         left, self._left = self._left, []
         try:
@@ -363,6 +401,7 @@ class SiteJob:
     async def _drop(self) -> None:
         """Stop everything, send the rest of the log, delete the folder."""
         await self._end_trainer()
+        await self._agent.gpus.free(self._name)
         await self._shipper.flush()
         self._shipper.pause()
         self._agent.forget(self)

@@ -26,6 +26,7 @@ from flpoc.wire.job_messages import (
     Give,
     LocalHello,
     Logged,
+    LogMode,
     Over,
     Submit,
     Taken,
@@ -81,6 +82,7 @@ class TrainerHost:
         python: str,
         datasets: tuple[Mount, ...],
         plugins: tuple[str, ...],
+        gpus: tuple[str, ...] = (),
     ) -> None:
         self._job, self._run, self._site = job, run, site
         self._spec = spec
@@ -93,6 +95,7 @@ class TrainerHost:
         self._python = python
         self._datasets = datasets
         self._plugins = plugins
+        self._gpus = gpus
         self._attempt: Attempt | None = None
         self._socket: asyncio.AbstractServer | None = None
         self._link: Link | None = None
@@ -101,6 +104,7 @@ class TrainerHost:
         self._launches: list[int] = []
         self._over = self._stopping = False
         self._failure: Failed | None = None
+        self._log_mode = ""
         self._beat = Beat(0.0, 0)
         self._launching: asyncio.Task[None] | None = None
 
@@ -140,7 +144,7 @@ class TrainerHost:
                 reads=(self._files.job / "code", self._files.models),
                 datasets=self._datasets,
                 env={**self._script.env, "FLPOC_CODE": str(self._files.job / "code"), "FLPOC_SITE": self._site},
-                needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib),
+                needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
             )
         except FlpocError as error:
@@ -171,6 +175,12 @@ class TrainerHost:
         if self._link is not None and self._give is not None and self._received < self._give.round:
             self._received = self._give.round
             self._link.send(self._give)
+
+    def set_log_mode(self, mode: str) -> None:
+        """Have the script's process log as *mode* says, also one that is launched later."""
+        self._log_mode = mode
+        if self._link is not None:
+            self._link.send(LogMode(mode))
 
     def taken(self, round_number: int) -> None:
         """The answer of this round is safe; the script may go on."""
@@ -266,6 +276,8 @@ class TrainerHost:
             link.send(self._greeting(attempt))
             self._received, self._sent = hello.received, max(self._sent, hello.sent)
             self._events.joined()
+            if self._log_mode:
+                link.send(LogMode(self._log_mode))
             if self._over:
                 link.send(Over())
             self._offer()

@@ -44,6 +44,11 @@ def sha256_or_none(_: Any, attribute: Any, value: str) -> None:
         raise ValueError(f"{attribute.name}: {value[:80]!r} is not a SHA-256 in hex")
 
 
+def site_name(_: Any, attribute: Any, value: str) -> None:
+    if not SITE_NAME.match(value):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not a site name")
+
+
 def site_names(_: Any, attribute: Any, value: tuple[str, ...]) -> None:
     for name in value:
         if not SITE_NAME.match(name):

@@ -106,6 +106,13 @@ class Logged:
 
 
 @attrs.frozen
+class LogMode:
+    """Log as this mode says from now on; see :mod:`flpoc.log_modes`."""
+
+    mode: str
+
+
+@attrs.frozen
 class CommittedRound:
     """The last committed round: its model's file, and the workflow's state."""
 
@@ -186,9 +193,9 @@ class Finished:
 
 
 FROM_TRAINER = Family("trainer", LocalHello, Submit, Failed, Beat, Logged, plain_limit=PLAIN_BYTES)
-TO_TRAINER = Family("agent", TrainerStart, Refused, Give, Taken, Over)
+TO_TRAINER = Family("agent", TrainerStart, Refused, Give, Taken, LogMode, Over)
 FROM_CONTROLLER = Family("controller", LocalHello, Assign, Commit, Finished, Failed, Beat)
 #: A closed round says all that its sites have said.
 TO_CONTROLLER = Family(
-    "owner", ControllerStart, Refused, Closed, Committed, Over, limit=64 << 20, plain_limit=64 << 20
+    "owner", ControllerStart, Refused, Closed, Committed, LogMode, Over, limit=64 << 20, plain_limit=64 << 20
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from flpoc.jobs.spec import SignedJob
+from flpoc.jobs.statements import SignedStatement
 from flpoc.jobs.states import Cause
 from flpoc.wire import checks
 from flpoc.wire.codec import PLAIN_BYTES, SHORT_BYTES, Family
@@ -38,14 +39,47 @@ class JobReport:
 
 
 @attrs.frozen
+class Capacity:
+    """What a site has for jobs.
+
+    Attributes:
+        cpus: Processors; None for no limit.
+        memory_gib: Main memory; None for no limit.
+        gpus: Number of graphics processors.
+        jobs: How many jobs may be there at the same time; None for no limit.
+    """
+
+    cpus: float | None = attrs.field(default=None, validator=attrs.validators.optional(checks.duration))
+    memory_gib: float | None = attrs.field(default=None, validator=attrs.validators.optional(checks.duration))
+    gpus: int = attrs.field(default=0, validator=checks.count)
+    jobs: int | None = attrs.field(default=None, validator=attrs.validators.optional(checks.count))
+
+
+@attrs.frozen
 class Hello:
-    """A site begins a connection: who speaks which version, and what it has."""
+    """A site begins a connection: who speaks which version, and what it has.
+
+    ``revocations`` is the number of the newest list of revoked certificates that it knows.
+    """
 
     protocol: int
     version: str
     api: int
     plugins: dict[str, str]
     jobs: tuple[JobReport, ...] = ()
+    capacity: Capacity = attrs.field(factory=Capacity)
+    revocations: int = attrs.field(default=0, validator=checks.count)
+
+
+@attrs.frozen
+class Told:
+    """A site's answer to :class:`Instruct`: plain data, or why not."""
+
+    number: int = attrs.field(validator=checks.count)
+    data: Any = attrs.field(default=None, validator=checks.plain_json)
+    code: str = ""
+    message: str = ""
+    hint: str = ""
 
 
 @attrs.frozen
@@ -125,6 +159,21 @@ class Refused:
     code: str
     message: str
     hint: str = ""
+
+
+@attrs.frozen
+class Instruct:
+    """Something that a user wants of this site, signed by them; the site decides whether they may."""
+
+    number: int = attrs.field(validator=checks.count)
+    order: SignedStatement
+
+
+@attrs.frozen
+class Revocation:
+    """The newest list of revoked certificates, as a project_admin signed it."""
+
+    signed: SignedStatement
 
 
 @attrs.frozen
@@ -220,8 +269,8 @@ class Push:
     offset: int = attrs.field(validator=checks.count)
 
 
-FROM_SITE = Family("site", Hello, JobReport, Announce, Progress, LogLines, Metrics, plain_limit=PLAIN_BYTES)
-TO_SITE = Family("server", Welcome, Refused, JobWant, Answer, LogsHave)
+FROM_SITE = Family("site", Hello, JobReport, Announce, Progress, LogLines, Metrics, Told, plain_limit=PLAIN_BYTES)
+TO_SITE = Family("server", Welcome, Refused, JobWant, Answer, LogsHave, Instruct, Revocation)
 FETCH = Family("fetch", Fetch, limit=SHORT_BYTES)
 PUSH = Family("push", Push, limit=SHORT_BYTES)
 PUSHED = Family("pushed", Answer)

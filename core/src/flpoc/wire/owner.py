@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.errors import ConnectionFailed, FlpocError, InternalError, from_code
+from flpoc.log_modes import check_mode, set_script_mode
 from flpoc.wire.codec import Family
-from flpoc.wire.job_messages import Beat, LocalHello
+from flpoc.wire.job_messages import Beat, LocalHello, LogMode
 from flpoc.wire.local import Wire, connect
 from flpoc.wire.messages import Refused
 
@@ -131,6 +132,9 @@ class Owner:
     def _heed(self, message: Any) -> None:
         if isinstance(message, Refused):
             raise from_code(message.code, message.message, message.hint)
+        if isinstance(message, LogMode):
+            set_script_mode(check_mode(message.mode))
+            return
         self._take(message)
 
     def _give_up(self, error: FlpocError) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from flpoc.jobs.spec import SignedJob
+from flpoc.jobs.statements import SignedStatement
 from flpoc.wire import checks
 from flpoc.wire.codec import SHORT_BYTES, Family
 
@@ -18,10 +19,16 @@ class Ask:
     Attributes:
         sites: For ``Ready``: answer once all of these are connected.
         timeout: For ``Ready``: answer after so many seconds in any case.
+        study: Only its sites and jobs are told of.
+        gone: For ``Ready``: answer once none of these is connected.
+        end: For ``Ready``: do not answer for any other reason than the time: the caller waits for the server's end.
     """
 
     sites: tuple[str, ...] = ()
     timeout: float = attrs.field(default=30.0, validator=checks.duration)
+    study: str = "default"
+    gone: tuple[str, ...] = ()
+    end: bool = False
 
 
 @attrs.frozen
@@ -33,6 +40,7 @@ class SubmitJob:
     archive_size: int = attrs.field(validator=checks.count)
     study: str = "default"
     token: str = ""
+    cloned_from: str = ""
 
 
 @attrs.frozen
@@ -83,6 +91,52 @@ class ReadResult:
 
 
 @attrs.frozen
+class GiveOrder:
+    """An order for the server or its sites, as the user signed it."""
+
+    order: SignedStatement
+    study: str = "default"
+
+
+@attrs.frozen
+class BlockSite:
+    """Keep a site out, or let it in again."""
+
+    site: str = attrs.field(validator=checks.site_name)
+    reason: str = ""
+    study: str = "default"
+
+
+@attrs.frozen
+class AboutStudy:
+    """A study by its name."""
+
+    name: str = ""
+
+
+@attrs.frozen
+class ChangeStudy:
+    """What is to be added to a study, or removed from it.
+
+    Attributes:
+        name: The study.
+        site_orgs: Organisation to its sites.
+        user: A user's name, where it is about one.
+    """
+
+    name: str
+    site_orgs: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    user: str = ""
+
+
+@attrs.frozen
+class Revoke:
+    """The next list of revoked certificates."""
+
+    signed: SignedStatement
+
+
+@attrs.frozen
 class Reply:
     """An answer: plain data, or an error with its code."""
 
@@ -92,7 +146,12 @@ class Reply:
     hint: str = ""
 
 
-ASKS = Family("user", Ask, ListJobs, AboutJob, ReadLogs, ReadResult, limit=SHORT_BYTES)
+ASKS = Family(
+    "user", Ask, ListJobs, AboutJob, ReadLogs, ReadResult, GiveOrder, BlockSite, AboutStudy, ChangeStudy,
+    limit=SHORT_BYTES,
+)  # fmt: skip
+#: What carries a list of revoked certificates may be long.
+REVOCATIONS = Family("user", Revoke)
 SUBMISSION = Family("user", SubmitJob)
 #: Logs make long answers; gRPC's own limit (wire/options.py) is above this.
 REPLIES = Family("server", Reply, limit=8 << 20)

@@ -1,0 +1,97 @@
+"""The certificates that a server or site does not trust any more, kept in its state folder.
+
+What is kept is the list as a project_admin signed it. One that cannot be read
+or believed stops the start: who was locked out must not come back because a
+file was damaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from flpoc.errors import AuthError, IntegrityError
+from flpoc.jobs.statements import RevocationList, SignedStatement, verify_statement
+from flpoc.models.handover import sync
+
+FILE: Final = "revocations.json"
+ROLE: Final = "project_admin"
+
+
+class Revocations:
+    """The newest list of revoked certificates that is known here."""
+
+    def __init__(self, state: Path, *, root_pem: bytes, project: str) -> None:
+        """Read what is kept in *state*.
+
+        Raises:
+            IntegrityError: It is damaged.
+        """
+        self._path = state / FILE
+        self._root, self._project = root_pem, project
+        self.signed: SignedStatement | None = None
+        self.newest: RevocationList | None = None
+        if self._path.exists() or self._path.is_symlink():
+            try:
+                found = json.loads(self._path.read_bytes())
+                signed = SignedStatement(**{key: value.encode("latin-1") for key, value in found.items()})
+                self._take(signed)
+            except (OSError, ValueError, TypeError, AttributeError, AuthError, IntegrityError) as error:
+                hint = "restore it from a backup; deleting it would let everybody in again who was locked out"
+                raise IntegrityError(f"{self._path} is damaged: {error}", hint=hint) from None
+
+    def __contains__(self, serial: int) -> bool:
+        return self.newest is not None and f"{serial:x}" in self.newest.serials
+
+    @property
+    def number(self) -> int:
+        """Number of the list; 0 for none."""
+        return self.newest.number if self.newest is not None else 0
+
+    def refuse(self, serial: int, name: str) -> None:
+        """Refuse a certificate that is revoked.
+
+        Raises:
+            AuthError: It is; says since when and why.
+        """
+        if serial in self and self.newest is not None:
+            entry = self.newest.serials[f"{serial:x}"]
+            why = f" ({entry.reason})" if entry.reason else ""
+            raise AuthError(
+                f"the certificate of {name} was revoked at {entry.time}{why}",
+                hint="ask the project's admin for a new startup kit",
+                data={"serial": f"{serial:x}", "revoked": entry.time},
+            )
+
+    def check(self, signed: SignedStatement) -> RevocationList:
+        """Check that a list is that of a project_admin who is not locked out.
+
+        Raises:
+            AuthError: The signer may not do this.
+            IntegrityError: It is not sound.
+        """
+        found, who = verify_statement(signed, RevocationList, root_pem=self._root, project=self._project, lasting=True)
+        if who.role != ROLE:
+            raise AuthError(f"{who.name} ({who.role}) may not revoke certificates", hint=f"roles that may: {ROLE}")
+        self.refuse(who.serial, who.name)
+        return found
+
+    def keep(self, signed: SignedStatement) -> RevocationList:
+        """Take a list that was checked, durably (blocking)."""
+        part = self._path.with_suffix(".part")
+        document = {key: getattr(signed, key).decode("latin-1") for key in ("content", "signature", "certificate")}
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file)
+        part.rename(self._path)
+        sync(self._path)
+        return self._take(signed)
+
+    def _take(self, signed: SignedStatement) -> RevocationList:
+        found, who = verify_statement(signed, RevocationList, root_pem=self._root, project=self._project, lasting=True)
+        if who.role != ROLE:
+            raise AuthError(f"it is signed by {who.name}, who may not revoke certificates")
+        self.signed, self.newest = signed, found
+        return found

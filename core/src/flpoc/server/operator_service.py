@@ -1,0 +1,174 @@
+"""What operators call: orders, sites kept out, studies, revoked certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+
+from flpoc.server.operations import Operations
+from flpoc.server.peers import Case, Door
+from flpoc.server.replies import expect, reply
+from flpoc.server.service import Server
+from flpoc.server.studies import DEFAULT, Study, check_name
+from flpoc.server.views import iso
+from flpoc.wire.codec import encode
+from flpoc.wire.requests import AboutStudy, Ask, BlockSite, ChangeStudy, GiveOrder, Revoke
+
+#: Decides about a call, with all that can be against it, and gives what is then done.
+Decider = Callable[[Case, Any], Awaitable[Callable[[], Awaitable[Any]]]]
+
+
+class OperatorService:
+    """The remote procedures of operators; each is decided about, written down, then done."""
+
+    def __init__(self, server: Server, door: Door) -> None:
+        self._server = server
+        self._door = door
+        self._operations = Operations(server, door)
+        self._calls: Mapping[str, tuple[type, Decider]] = {
+            "Order": (GiveOrder, self._order),
+            "Disable": (BlockSite, self._disable),
+            "Enable": (BlockSite, self._enable),
+            "StudyList": (AboutStudy, self._list),
+            "StudyShow": (AboutStudy, self._show),
+            "StudyRegister": (ChangeStudy, self._register),
+            "StudyAdd": (ChangeStudy, self._add),
+            "StudyTake": (ChangeStudy, self._take),
+            "StudyRemove": (AboutStudy, self._remove),
+            "Revoked": (Ask, self._revoked),
+            "Revoke": (Revoke, self._revoke),
+        }
+
+    @property
+    def calls(self) -> frozenset[str]:
+        return frozenset(self._calls)
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        return {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._calls}
+
+    def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        kind, decide = self._calls[name]
+
+        async def answer(request: bytes, context: Any) -> bytes:
+            async def work() -> Any:
+                async with self._door.deciding(context, name, lambda: _about(expect(request, kind))) as case:
+                    act = await decide(case, expect(request, kind))
+                return await act()
+
+            return encode(await reply(work))
+
+        return answer
+
+    # -- orders, sites
+
+    async def _order(self, case: Case, ask: GiveOrder) -> Callable[[], Awaitable[Any]]:
+        self._server.studies.enter(ask.study, case.who)
+        order, sites = await self._operations.check(case, ask.order, ask.study)
+        return lambda: self._operations.carry_out(order, ask.order, sites)
+
+    async def _disable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
+        await self._operations.disable(case, ask.site)
+        return lambda: self._operations.block(case.who.name, ask.site, ask.reason)
+
+    async def _enable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
+        await self._operations.disable(case, ask.site)
+        return lambda: self._operations.unblock(ask.site)
+
+    # -- studies
+
+    async def _list(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+        studies = [Study(DEFAULT), *self._server.studies.seen_by(case.who)]
+        permissions, who = self._door.permissions, case.who
+
+        async def act() -> Any:
+            rows = []
+            for study in studies:
+                row: dict[str, Any] = {"name": study.name, "role": who.role}
+                reason = "" if study.name == DEFAULT or study.has_user(who) else "you are not among its users"
+                reason = reason or permissions.why_not(who, "submit_job")
+                row |= {"capabilities": {"submit_job": not reason}, "can_submit_job": not reason}
+                rows.append({**row, "reason": reason} if reason else row)
+            return {"studies": [study.name for study in studies], "study_details": rows}
+
+        return act
+
+    async def _show(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+        study = self._server.studies.find(ask.name, case.who)
+
+        async def act() -> Any:
+            return self._shown(study)
+
+        return act
+
+    async def _register(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+        check_name(ask.name)
+
+        async def act() -> Any:
+            return self._changed(await self._server.studies.register(ask.name, ask.site_orgs, case.who))
+
+        return act
+
+    async def _add(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+        async def act() -> Any:
+            return self._changed(await self._server.studies.add(ask.name, ask.site_orgs, ask.user, case.who))
+
+        return act
+
+    async def _take(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+        async def act() -> Any:
+            return self._changed(await self._server.studies.take(ask.name, ask.site_orgs, ask.user, case.who))
+
+        return act
+
+    async def _remove(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+        async def act() -> Any:
+            study = await self._server.studies.remove(ask.name, case.who)
+            return {"name": study.name, "removed": True}
+
+        return act
+
+    def _changed(self, study: Study) -> dict[str, Any]:
+        self._server.reschedule()  # a job may wait for a site that has just come in
+        return self._shown(study)
+
+    def _shown(self, study: Study) -> dict[str, Any]:
+        connected = self._server.sites_of(study.name)
+        everybody = study.name == DEFAULT
+        sites = sorted(connected) if everybody else list(study.sites)
+        return {
+            "name": study.name,
+            "site_orgs": {org: list(names) for org, names in study.site_orgs.items()},
+            "sites": sites,
+            "connected": sorted(connected),
+            "users": ["*"] if everybody else list(study.users),
+            "created": iso(study.created) if study.created else None,
+            "registered_by": study.by or None,
+        }
+
+    # -- revoked certificates
+
+    async def _revoked(self, case: Case, ask: Ask) -> Callable[[], Awaitable[Any]]:
+        return lambda: self._operations.revoked(ask)
+
+    async def _revoke(self, case: Case, ask: Revoke) -> Callable[[], Awaitable[Any]]:
+        self._operations.check_list(case, ask.signed)
+        return lambda: self._operations.revoke(ask.signed)
+
+
+def _about(ask: Any) -> str:
+    """What a request is about, in words for the audit log."""
+    match ask:
+        case BlockSite():
+            return f"site {ask.site}" + (f": {ask.reason}" if ask.reason else "")
+        case AboutStudy():
+            return f"study {ask.name}" if ask.name else "studies"
+        case ChangeStudy():
+            sites = " ".join(f"{org}:{','.join(names)}" for org, names in ask.site_orgs.items())
+            return " ".join(filter(None, (f"study {ask.name}", sites, ask.user)))
+        case Revoke():
+            return "a list of revoked certificates"
+        case GiveOrder():
+            return f"an order, study {ask.study}"
+    return "server"
