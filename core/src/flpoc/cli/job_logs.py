@@ -63,7 +63,7 @@ def _check(site: str, since: str) -> None:
     import datetime
 
     from flpoc.errors import UsageError
-    from flpoc.jobs.spec import SITE_NAME
+    from flpoc.jobs.names import SITE_NAME
 
     if site not in ("server", "all") and not SITE_NAME.match(site):
         raise UsageError(f"--site: {site[:80]!r} is not the name of a site", hint="server, all, or a site's name")

@@ -183,7 +183,7 @@ def _hint(role: str) -> str:
 
 
 def _checked(name: str) -> str:
-    from flpoc.jobs.spec import STUDY_NAME
+    from flpoc.jobs.names import STUDY_NAME
 
     if not STUDY_NAME.match(name):
         raise FlpocError(

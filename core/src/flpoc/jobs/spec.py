@@ -9,13 +9,8 @@ import attrs
 
 from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
+from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
 from flpoc.tracking import TrackerSpec
-
-JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
-SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
-STUDY_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\Z")
-SUBMIT_TOKEN = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 #: In ``scripts``, what holds for every site that is not named.
 DEFAULT_SITE = "@default"

@@ -13,8 +13,9 @@ from flpoc.server.replies import expect, reply
 from flpoc.server.service import Server
 from flpoc.server.studies import DEFAULT, Study, check_name
 from flpoc.server.views import iso
+from flpoc.wire.asks import AboutStudy, Ask, BlockSite, ChangeStudy
 from flpoc.wire.codec import encode
-from flpoc.wire.requests import AboutStudy, Ask, BlockSite, ChangeStudy, GiveOrder, Revoke
+from flpoc.wire.requests import GiveOrder, Revoke
 
 #: Decides about a call, with all that can be against it, and gives what is then done.
 Decider = Callable[[Case, Any], Awaitable[Callable[[], Awaitable[Any]]]]

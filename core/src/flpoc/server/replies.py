@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from flpoc.errors import FlpocError, InternalError
-from flpoc.wire.requests import ASKS, REVOCATIONS, SUBMISSION, Reply, Revoke, SubmitJob
+from flpoc.wire.asks import Reply
+from flpoc.wire.requests import ASKS, REVOCATIONS, SUBMISSION, Revoke, SubmitJob
 
 log = logging.getLogger("flpoc.server")
 

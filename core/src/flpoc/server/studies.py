@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from flpoc.errors import AuthError, FlpocError, UsageError
-from flpoc.jobs.spec import STUDY_NAME
+from flpoc.jobs.names import STUDY_NAME
 from flpoc.provision.identity import Identity
 from flpoc.provision.names import name_problem
 from flpoc.server.store import Store

@@ -29,8 +29,9 @@ from flpoc.errors import (
     UsageError,
 )
 from flpoc.jobs.archive import unpack
+from flpoc.jobs.names import SUBMIT_TOKEN
 from flpoc.jobs.signing import verify_job
-from flpoc.jobs.spec import SUBMIT_TOKEN, Manifest
+from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
 from flpoc.models.handover import sync

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flpoc.errors import JobError, UsageError
-from flpoc.jobs.spec import JOB_ID, SITE_NAME
+from flpoc.jobs.names import JOB_ID, SITE_NAME
 from flpoc.server.files import JobFiles
 from flpoc.server.logs import READ_LIMIT, LogKeeper
 from flpoc.server.store import JobRow, Store
-from flpoc.wire.requests import ReadLogs
+from flpoc.wire.asks import ReadLogs
 
 if TYPE_CHECKING:
     from flpoc.server.service import Server

@@ -77,8 +77,8 @@ class Connection:
         """
         import grpc
 
+        from flpoc.wire.asks import Ask
         from flpoc.wire.codec import encode
-        from flpoc.wire.requests import Ask
 
         if self._reached and not self._closed:
             return
@@ -143,14 +143,14 @@ class Connection:
 
     def await_server(self, seconds: float) -> None:
         """Wait until a server that went away answers again; raises gRPC's error if it does not in time."""
+        from flpoc.wire.asks import Ask
         from flpoc.wire.codec import encode
-        from flpoc.wire.requests import Ask
 
         answer_of(self.unary("Status", encode(Ask()), seconds, wait=True))
 
     def about(self, job: str) -> Any:
         """The request about a job of this session's study."""
-        from flpoc.wire.requests import AboutJob
+        from flpoc.wire.asks import AboutJob
 
         return AboutJob(check_job_id(job), self.study)
 
@@ -173,7 +173,7 @@ class Connection:
 
 def check_job_id(job: str) -> str:
     """Refuse what cannot be the id of a job, before anybody is asked."""
-    from flpoc.jobs.spec import JOB_ID
+    from flpoc.jobs.names import JOB_ID
 
     if not isinstance(job, str) or not JOB_ID.match(job):
         shown = repr(job) if len(repr(job)) <= 80 else repr(job)[:77] + "..."
@@ -183,7 +183,7 @@ def check_job_id(job: str) -> str:
 
 def check_study(study: str) -> str:
     """Refuse what cannot be the name of a study."""
-    from flpoc.jobs.spec import STUDY_NAME
+    from flpoc.jobs.names import STUDY_NAME
 
     if not STUDY_NAME.match(study):
         raise UsageError(f"{study[:80]!r} is not the name of a study", hint="lower case letters, digits, _ and -")
@@ -198,7 +198,7 @@ def _path(name: str) -> str:
 
 def answer_of(data: bytes) -> Any:
     """What a reply says; raises the error that it carries."""
-    from flpoc.wire.requests import REPLIES
+    from flpoc.wire.asks import REPLIES
 
     reply = REPLIES.decode(data)
     if reply.code:

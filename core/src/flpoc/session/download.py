@@ -15,7 +15,7 @@ import attrs
 
 from flpoc.errors import FlpocError, IntegrityError, JobError, ResourceError, UsageError, did_you_mean
 from flpoc.jobs.archive import check_paths
-from flpoc.jobs.spec import JOB_ID
+from flpoc.jobs.names import JOB_ID
 
 if TYPE_CHECKING:
     from flpoc.session.connection import Connection
@@ -135,7 +135,7 @@ def _chunks(session: Connection, job: str, path: str, size: int) -> Iterator[byt
     import grpc
 
     from flpoc.session.channel import lost
-    from flpoc.wire.requests import ReadResult
+    from flpoc.wire.asks import ReadResult
 
     stream = session.stream("Download", ReadResult(job, path, size, study=session.study))
     try:

@@ -40,8 +40,8 @@ class Ending:
         import grpc
 
         from flpoc.session.connection import answer_of
+        from flpoc.wire.asks import Ask
         from flpoc.wire.codec import encode
-        from flpoc.wire.requests import Ask
 
         # a server that ends breaks off the call; one that stays answers when its sites are gone
         gone = self._sites or (("-",) if self._server else ())

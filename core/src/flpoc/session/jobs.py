@@ -39,7 +39,7 @@ class JobCalls(Connection):
         self, name_prefix: str = "", id_prefix: str = "", limit: int = 0, reverse: bool = False, submit_token: str = ""
     ) -> list[dict[str, Any]]:
         """List the study's jobs in the order of submission; *limit* keeps the newest."""
-        from flpoc.wire.requests import ListJobs
+        from flpoc.wire.asks import ListJobs
 
         ask = ListJobs(self.study, name_prefix, id_prefix, reverse, limit, submit_token)
         return [dict(row) for row in self.ask("List", ask)]
@@ -85,7 +85,7 @@ class JobCalls(Connection):
 
         Bounds apply in the order since, tail, max_bytes; without any, the last 500 lines are given.
         """
-        from flpoc.wire.requests import ReadLogs
+        from flpoc.wire.asks import ReadLogs
 
         return dict(self.ask("Logs", ReadLogs(check_job_id(job), self.study, site, tail, since, max_bytes)))
 

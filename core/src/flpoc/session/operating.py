@@ -21,7 +21,7 @@ class OperatorCalls(Connection):
 
     def status(self) -> dict[str, Any]:
         """Say which server this is, which sites of the study are connected and who the caller is."""
-        from flpoc.wire.requests import Ask
+        from flpoc.wire.asks import Ask
 
         return dict(self.ask("Status", Ask(study=self.study)))
 
@@ -34,7 +34,7 @@ class OperatorCalls(Connection):
             ConnectionFailed: There is no server after *timeout* seconds.
             DeadlineError: They are not after *timeout* seconds; says which are missing.
         """
-        from flpoc.wire.requests import Ask
+        from flpoc.wire.asks import Ask
 
         until = time.monotonic() + timeout
         self.await_first(timeout)
@@ -182,13 +182,13 @@ class OperatorCalls(Connection):
 
     def disable_client(self, name: str, reason: str = "") -> dict[str, Any]:
         """Keep a site out until :meth:`enable_client`; its part in running jobs ends at once."""
-        from flpoc.wire.requests import BlockSite
+        from flpoc.wire.asks import BlockSite
 
         return dict(self.ask("Disable", BlockSite(check_site(name), reason, self.study)))
 
     def enable_client(self, name: str) -> dict[str, Any]:
         """Let a site in again; its agent connects by itself."""
-        from flpoc.wire.requests import BlockSite
+        from flpoc.wire.asks import BlockSite
 
         return dict(self.ask("Enable", BlockSite(check_site(name), "", self.study)))
 
@@ -242,7 +242,7 @@ class OperatorCalls(Connection):
 
     def list_studies(self) -> dict[str, Any]:
         """The studies that this user may know of: ``studies`` (names) and ``study_details``."""
-        from flpoc.wire.requests import AboutStudy
+        from flpoc.wire.asks import AboutStudy
 
         return dict(self.ask("StudyList", AboutStudy()))
 
@@ -252,7 +252,7 @@ class OperatorCalls(Connection):
         Raises:
             FlpocError: There is none of this name; code STUDY_NOT_FOUND.
         """
-        from flpoc.wire.requests import AboutStudy
+        from flpoc.wire.asks import AboutStudy
 
         return dict(self.ask("StudyShow", AboutStudy(name)))
 
@@ -282,12 +282,12 @@ class OperatorCalls(Connection):
         Raises:
             FlpocError: It has jobs; code STUDY_HAS_JOBS.
         """
-        from flpoc.wire.requests import AboutStudy
+        from flpoc.wire.asks import AboutStudy
 
         return dict(self.ask("StudyRemove", AboutStudy(name)))
 
     def _change(self, call: str, name: str, site_orgs: Mapping[str, Sequence[str]], user: str = "") -> dict[str, Any]:
-        from flpoc.wire.requests import ChangeStudy
+        from flpoc.wire.asks import ChangeStudy
 
         plain = {org: tuple(sites) for org, sites in site_orgs.items()}
         return dict(self.ask(call, ChangeStudy(name, plain, user)))
@@ -296,7 +296,7 @@ class OperatorCalls(Connection):
 
     def list_certificates(self) -> dict[str, Any]:
         """Certificates that the server has met, and the list of those that are revoked."""
-        from flpoc.wire.requests import Ask
+        from flpoc.wire.asks import Ask
 
         return dict(self.ask("Revoked", Ask()))
 
@@ -314,7 +314,7 @@ class OperatorCalls(Connection):
 
 def check_site(name: str) -> str:
     """Refuse what cannot be the name of a site, before anybody is asked."""
-    from flpoc.jobs.spec import SITE_NAME
+    from flpoc.jobs.names import SITE_NAME
 
     if not isinstance(name, str) or not SITE_NAME.match(name):
         raise UsageError(f"{str(name)[:80]!r} is not the name of a site", hint="letters, digits, - and _")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flpoc.errors import JobError, UsageError
-from flpoc.jobs.spec import SUBMIT_TOKEN, JobSpec
+from flpoc.jobs.names import SUBMIT_TOKEN
+from flpoc.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from flpoc.session.connection import Connection

@@ -20,7 +20,7 @@ def watch(session: Connection, job: str, timeout: float, away: Callable[[], None
     import grpc
 
     from flpoc.session.connection import answer_of
-    from flpoc.wire.requests import AboutJob
+    from flpoc.wire.asks import AboutJob
 
     until = time.monotonic() + timeout if timeout else None
     meta: dict[str, Any] = {}

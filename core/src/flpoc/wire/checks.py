@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from flpoc.jobs.spec import JOB_ID, SITE_NAME
+from flpoc.jobs.names import JOB_ID, SITE_NAME
 
 _XXH3 = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

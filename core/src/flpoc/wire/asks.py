@@ -1,0 +1,121 @@
+"""What users ask of the server in few words, and its answer; light, for commands that must be quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from flpoc.wire import checks
+from flpoc.wire.codec import Family
+
+
+@attrs.frozen
+class Ask:
+    """Something about the whole server; ``Status`` and ``Ready``.
+
+    Attributes:
+        sites: For ``Ready``: answer once all of these are connected.
+        timeout: For ``Ready``: answer after so many seconds in any case.
+        study: Only its sites and jobs are told of.
+        gone: For ``Ready``: answer once none of these is connected.
+        end: For ``Ready``: do not answer for any other reason than the time: the caller waits for the server's end.
+    """
+
+    sites: tuple[str, ...] = ()
+    timeout: float = attrs.field(default=30.0, validator=checks.duration)
+    study: str = "default"
+    gone: tuple[str, ...] = ()
+    end: bool = False
+
+
+@attrs.frozen
+class ListJobs:
+    """Which jobs to list."""
+
+    study: str = "default"
+    name: str = ""
+    id: str = ""
+    reverse: bool = False
+    limit: int = attrs.field(default=0, validator=checks.count)
+    token: str = ""
+
+
+@attrs.frozen
+class AboutJob:
+    """One job, by its id or a beginning of it that only one has."""
+
+    job: str
+    study: str = "default"
+
+
+@attrs.frozen
+class ReadLogs:
+    """Which lines of which logs."""
+
+    job: str
+    study: str = "default"
+    site: str = "server"
+    tail: int | None = None
+    since: str = ""
+    max_bytes: int | None = None
+
+
+@attrs.frozen
+class ReadResult:
+    """A file of a job's results from byte ``offset`` up to byte ``size``, as ``Results`` announced it.
+
+    A site that was away may add lines to its log after a job has ended; what was announced is a
+    beginning of the file for ever.
+    """
+
+    job: str
+    path: str
+    size: int = attrs.field(validator=checks.count)
+    offset: int = attrs.field(default=0, validator=checks.count)
+    study: str = "default"
+
+
+@attrs.frozen
+class BlockSite:
+    """Keep a site out, or let it in again."""
+
+    site: str = attrs.field(validator=checks.site_name)
+    reason: str = ""
+    study: str = "default"
+
+
+@attrs.frozen
+class AboutStudy:
+    """A study by its name."""
+
+    name: str = ""
+
+
+@attrs.frozen
+class ChangeStudy:
+    """What is to be added to a study, or removed from it.
+
+    Attributes:
+        name: The study.
+        site_orgs: Organisation to its sites.
+        user: A user's name, where it is about one.
+    """
+
+    name: str
+    site_orgs: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    user: str = ""
+
+
+@attrs.frozen
+class Reply:
+    """An answer: plain data, or an error with its code."""
+
+    data: Any = None
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+#: Logs make long answers; gRPC's own limit (wire/options.py) is above this.
+REPLIES = Family("server", Reply, limit=8 << 20)
