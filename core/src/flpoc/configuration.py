@@ -7,7 +7,6 @@ It is written as JSON, which is valid HOCON, and read as either.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -323,6 +322,7 @@ def _document(configuration: Configuration) -> dict[str, Any]:
 
 def _replace(path: Path, document: dict[str, Any]) -> None:
     import json
+    import tempfile
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600

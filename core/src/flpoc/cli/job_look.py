@@ -55,12 +55,20 @@ class Look:
     """What has been seen of a job, and what was said of it."""
 
     wanted: tuple[str, ...] = ()
+    target: str = "server"
     meta: Mapping[str, Any] = attrs.field(factory=dict)
     _began: float = attrs.field(factory=time.monotonic)
     _told_rounds: int = 0
     _told: str = ""
     _told_status: str = ""
     _spoke: float = 0.0
+    _sites: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+    def see_sites(self, stats: Mapping[str, Any]) -> None:
+        """What each site's script has logged last."""
+        for site, groups in stats.items():
+            if site != "server" and (said := {**groups["update"].get("metrics", {}), **groups["metrics"]}):
+                self._sites[site] = said
 
     def see(self, meta: Mapping[str, Any]) -> None:
         self.meta = meta
@@ -97,7 +105,12 @@ class Look:
         raw: dict[str, Any] = dict(self.rounds[-1]["metrics"]) if self.rounds else {}
         if self.ended and self.meta.get("metrics"):
             raw = dict(self.meta["metrics"])
-        found: dict[str, Any] = {"round": self.rounds[-1]["round"] + 1} if self.rounds else {}
+        round_number: dict[str, Any] = {"round": self.rounds[-1]["round"] + 1} if self.rounds else {}
+        return {**round_number, **self._named(raw)}
+
+    def _named(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Accuracy and loss, whatever they are called, and what the user wants."""
+        found: dict[str, Any] = {}
         for name, aliases in _ALIASES.items():
             key = next((one for one in aliases if one in raw), None)
             if key is not None:
@@ -110,10 +123,16 @@ class Look:
         rounds, total = self.rounds, self.meta.get("rounds_total") or self.rounds_done
         for one in rounds[self._told_rounds :]:
             said = metrics_text(one["metrics"])
-            lines.append(f"round {one['round'] + 1} of {total}" + (f"  {said}" if said else ""))
+            lines.append(
+                f"round {one['round'] + 1} of {total}" + (f"  {said}" if said and self.target != "client" else "")
+            )
         changed = self.status != self._told_status or (self.status != "RUNNING" and self.revision != self._told)
         if not self.ended and (changed or (not lines and time.monotonic() - self._spoke >= _SILENCE)):
             lines.append(self.line())
+        if self.target != "server" and len(rounds) > self._told_rounds:
+            lines += [
+                f"  {site}  {metrics_text(self._named(said))}".rstrip() for site, said in sorted(self._sites.items())
+            ]
         if lines:
             self._spoke = time.monotonic()
         self._told_rounds, self._told, self._told_status = len(rounds), self.revision, self.status
@@ -153,6 +172,7 @@ class Look:
             "elapsed_s": self.elapsed,
             "job_meta": self.job_meta(),
             "metrics": self.metrics(),
+            **({"site_metrics": dict(self._sites)} if self.target != "server" else {}),
         }
 
     def data(self) -> dict[str, Any]:
@@ -166,6 +186,7 @@ class Look:
             "job_meta": self.job_meta(),
             "metrics": self.metrics(),
             "last_stats": self.metrics() or None,
+            **({"site_metrics": dict(self._sites)} if self.target != "server" else {}),
             "stats_raw": {"metrics": self.meta.get("metrics"), "rounds": self.rounds},
             "sha256": self.meta.get("sha256") or None,
             "cause": self.meta.get("cause"),

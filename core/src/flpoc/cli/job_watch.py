@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -13,8 +13,9 @@ from flpoc.cli.job_follow import Follower
 from flpoc.cli.job_look import Look, Pace
 from flpoc.cli.options import Number, option
 from flpoc.cli.progress import Progress
-from flpoc.errors import DeadlineError
+from flpoc.errors import DeadlineError, FlpocError
 from flpoc.formatting import Report
+from flpoc.session import Session
 
 _TIMEOUT = Number(float, low=0, high=1e9)
 _INTERVAL = Number(float, low=0, above=True, high=1e6)
@@ -65,7 +66,7 @@ def wait(connection: Connection, job_id: str, timeout: float, interval: float, m
 @option("--timeout", type=_TIMEOUT, default=0, show_default=True, help="Give up after SEC seconds; 0: never.")
 @option("--interval", type=_INTERVAL, default=2, show_default=True, help="How often progress is shown at most.")
 @option("--stats-target", type=click.Choice(["server", "client", "all"]), default="server", show_default=True,
-        help="Whose metrics are shown; those of the server are the means over the sites.")  # fmt: skip
+        help="Whose metrics are shown: the means over the sites, those of each site, or both.")  # fmt: skip
 @option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
 @connects
 def monitor(  # noqa: PLR0917 - click gives them by name
@@ -76,7 +77,7 @@ def monitor(  # noqa: PLR0917 - click gives them by name
     With ``--format jsonl`` every step is a JSON object on a line of its own;
     the last one has ``"terminal": true``.
     """
-    look = Look(wanted=metrics)
+    look = Look(wanted=metrics, target=stats_target)
     try:
         yield from _follow(connection, job_id, timeout, look, Pace(interval))
     except DeadlineError as error:
@@ -102,8 +103,17 @@ def _follow(
                 look.see(meta)
                 bar.update(title=look.title(), done=look.rounds_done, total=meta.get("rounds_total"))
             if look.meta and pace.may_speak(look):
+                _look_at_sites(session, look)
                 yield Record(look.record(), "\n".join(look.news()))
                 pace.said(look)
+
+
+def _look_at_sites(session: Session, look: Look) -> None:
+    """See the sites' own numbers, where they are wanted; a job that has just ended has none any more."""
+    if look.target == "server" or look.status != "RUNNING":
+        return
+    with suppress(FlpocError):
+        look.see_sites(session.show_stats(str(look.meta["job_id"]))["stats"])
 
 
 @contextmanager

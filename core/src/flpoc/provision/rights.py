@@ -6,6 +6,7 @@ that the file does not name may do nothing there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -115,7 +116,7 @@ class Permissions:
         return ""
 
     def _refusal(self, who: Identity, right: str, about: About | None, expressions: tuple[str, ...]) -> str:
-        what = right.replace("_", " ")
+        what = re.sub(r" (job|client)$", r" \1s", right.replace("_", " "))
         if about is None or all(one in _NEVER for one in expressions):
             return f"the role {who.role} may not {what}"
         if "n:submitter" in expressions and about.submitter:
