@@ -9,7 +9,7 @@ import pytest
 
 from flpoc import errors
 from flpoc.errors import EXIT_STATUS, FlpocError, JobError, did_you_mean, from_code
-from flpoc.serving import _Utc
+from flpoc.log_modes import Utc
 
 KINDS = FlpocError.__subclasses__()
 
@@ -43,7 +43,7 @@ def test_what_a_peer_sent_cannot_forge_a_line_of_the_log() -> None:
         raise ValueError("x\n2026-01-01T00:00:00.000Z INFO forged\x1b[2J")
     except ValueError:
         record = logging.LogRecord("n", 20, "f", 1, "%s", ("a\n2026 forged\r\x1b[2J",), sys.exc_info())
-    lines = _Utc("%(asctime)s %(message)s").format(record).split("\n")
+    lines = Utc("%(asctime)s %(message)s").format(record).split("\n")
     assert lines[0].endswith(r"a\x0a2026 forged\x0d\x1b[2J")
     assert all(line.startswith("    ") for line in lines[1:])
     assert not any("\x1b" in line for line in lines)

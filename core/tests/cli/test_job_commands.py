@@ -52,12 +52,12 @@ def document(text):
 
 @pytest.mark.row("D10")
 def test_an_empty_list_says_so(text):
-    assert text("list", "--study", "empty") == (0, "No jobs.\n", "")
+    assert text("list", "-n", "nothing-has-this-name") == (0, "No jobs.\n", "")
 
 
 @pytest.mark.row("D10")
 def test_an_empty_list_is_empty_data(document):
-    assert document("list", "--study", "empty")["data"] == []
+    assert document("list", "-n", "nothing-has-this-name")["data"] == []
 
 
 def test_a_list_has_the_documented_fields(document, finished):

@@ -18,14 +18,14 @@ import pytest
 
 from flpoc.errors import IntegrityError
 from flpoc.jobs.spec import JobSpec, ScriptSpec
-from flpoc.wire import messages, requests
+from flpoc.wire import asks, messages, requests
 from flpoc.wire.codec import MAX_MESSAGE_BYTES, Family, encode, tag_of
 from flpoc.wire.job_messages import FROM_TRAINER, Beat, Submit
 from flpoc.wire.messages import FETCH, FROM_SITE, Announce, Fetch, LogLines, Progress, Push
 
 FAMILIES = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (messages, requests)
+    for module in (asks, messages, requests)
     for name, value in vars(module).items()
     if isinstance(value, Family)
 }
@@ -38,6 +38,7 @@ SPECIAL: dict[str, Any] = {
     "archive": "0123456789abcdef" * 4,
     "params_type": "DIFF",
     "sites": ("site-1", "b"),
+    "site": "site-1",
     "weight": 3.5,
     "key": "loss/train",
     "metrics": {"loss": 0.25, "räd": -1.0},

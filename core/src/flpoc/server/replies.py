@@ -9,11 +9,11 @@ from typing import Any
 
 from flpoc.errors import FlpocError, InternalError
 from flpoc.wire.asks import Reply
-from flpoc.wire.requests import ASKS, REVOCATIONS, SUBMISSION, Revoke, SubmitJob
+from flpoc.wire.requests import ASKS, STATEMENTS, SUBMISSION, GiveOrder, Revoke, SubmitJob
 
 log = logging.getLogger("flpoc.server")
 
-_FAMILIES = {SubmitJob: SUBMISSION, Revoke: REVOCATIONS}
+_FAMILIES = {SubmitJob: SUBMISSION, GiveOrder: STATEMENTS, Revoke: STATEMENTS}
 
 
 def expect(request: bytes, kind: type) -> Any:

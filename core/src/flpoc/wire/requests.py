@@ -48,9 +48,8 @@ class Revoke:
 
 
 ASKS = Family(
-    "user", Ask, ListJobs, AboutJob, ReadLogs, ReadResult, GiveOrder, BlockSite, AboutStudy, ChangeStudy,
-    limit=SHORT_BYTES,
+    "user", Ask, ListJobs, AboutJob, ReadLogs, ReadResult, BlockSite, AboutStudy, ChangeStudy, limit=SHORT_BYTES
 )  # fmt: skip
-#: What carries a list of revoked certificates may be long.
-REVOCATIONS = Family("user", Revoke)
+#: What is signed may be long: it names many sites, or all certificates that were ever revoked.
+STATEMENTS = Family("user", GiveOrder, Revoke)
 SUBMISSION = Family("user", SubmitJob)
