@@ -63,6 +63,10 @@ def _commands() -> Iterator[Row]:
     yield Row("cli.plugins_list", "`plugins list`", section=section)
     yield Row("cli.job_list_help", "`job list -h`", section=section)
     yield Row("cli.job_list", "`job list`, a server runs", limit="<= 0.3", section=section)
+    yield Row("cli.helps", "`--help` of every command: median", limit="<= 0.2", section=section)
+    yield Row("cli.helps.slowest", "the same: the slowest", section=section)
+    yield Row("cli.asks", "every command that asks a running server: median", limit="<= 0.3", section=section)
+    yield Row("cli.asks.slowest", "the same: the slowest", section=section)
 
 
 def _poc() -> Iterator[Row]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import commands_bench
 import install_bench
 import limits
 import nvflare_bench
@@ -47,7 +48,16 @@ class Subject:
 
 
 SUBJECTS: Mapping[str, Subject] = {
-    OURS: Subject(OURS, {**limits.BENCHES, **traffic.BENCHES, **poc_bench.BENCHES, **install_bench.BENCHES}),
+    OURS: Subject(
+        OURS,
+        {
+            **limits.BENCHES,
+            **traffic.BENCHES,
+            **poc_bench.BENCHES,
+            **commands_bench.BENCHES,
+            **install_bench.BENCHES,
+        },
+    ),
     "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
 }
 #: Left out with --quick.
