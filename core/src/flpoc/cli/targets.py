@@ -20,12 +20,9 @@ def target_arguments(*, required: bool) -> Callable[[Callable[..., Any]], Callab
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.argument("names", metavar="[NAME]...", nargs=-1, callback=_names)(command)
+        default: dict[str, Any] = {} if required else {"default": "all"}
         word = click.argument(
-            "target",
-            metavar="TARGET" if required else "[TARGET]",
-            required=required,
-            default=None if required else "all",
-            callback=_target,
+            "target", metavar="TARGET" if required else "[TARGET]", required=required, callback=_target, **default
         )
         return word(command)
 

@@ -31,15 +31,15 @@ _FIRST_LINES: Final = 200
 _WATCH_SECONDS: Final = 1.0
 
 
-@attrs.frozen
+@attrs.define
 class _Launched:
     """What a start found and did."""
 
     workspace: Workspace
     services: Services
     names: Sequence[str]
-    handles: Mapping[str, Handle]
-    already: Mapping[str, int]
+    handles: dict[str, Handle]
+    already: dict[str, int]
     gpus: Mapping[str, list[str]]
     preflight: Mapping[str, Any]
     began: float
@@ -47,6 +47,12 @@ class _Launched:
     @property
     def new(self) -> list[str]:
         return [name for name in self.names if name not in self.already]
+
+    def begin_anew(self, name: str) -> None:
+        """Start what has ended since it was found running."""
+        del self.already[name]
+        with locked(self.workspace.folder):
+            self.handles[name] = self.services.launch(name, self.gpus.get(name))
 
     @property
     def server(self) -> str:
@@ -184,10 +190,15 @@ def _wait(launched: _Launched, kit: Path | None, timeout: float) -> None:
                 return
 
     threading.Thread(target=ask, daemon=True, name="ask whether all is ready").start()
-    for name in launched.new:
+    for name in launched.names:
         threading.Thread(target=watch, args=(name,), daemon=True, name=f"watch {name}").start()
     try:
         first = news.get(timeout=timeout + 5.0)
+        while isinstance(first, str) and first in launched.already:
+            # it was just ending when it was found running
+            launched.begin_anew(first)
+            threading.Thread(target=watch, args=(first,), daemon=True, name=f"watch {first}").start()
+            first = news.get(timeout=max(0.1, until - time.monotonic()) + 5.0)
     except queue.Empty:
         first = DeadlineError(f"not ready after {timeout:g} s")
     finally:

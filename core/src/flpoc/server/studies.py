@@ -162,7 +162,7 @@ class Studies:
             if problem := name_problem("user", user):
                 raise UsageError(problem)
             if user in study.users:
-                raise FlpocError(f"{user} is in study {name!r} already", code="USER_ALREADY_IN_STUDY")
+                raise FlpocError(f"{user} is in study {name!r} already", code="USER_ALREADY_IN_STUDY", hint=_look(name))
             study = attrs.evolve(study, users=tuple(sorted({*study.users, user})))
         return await self._keep(attrs.evolve(study, site_orgs=_joined(study.site_orgs, site_orgs)))
 
@@ -176,7 +176,7 @@ class Studies:
         check_sites(site_orgs, who)
         if user:
             if user not in study.users:
-                raise FlpocError(f"{user} is not in study {name!r}", code="USER_NOT_IN_STUDY")
+                raise FlpocError(f"{user} is not in study {name!r}", code="USER_NOT_IN_STUDY", hint=_look(name))
             study = attrs.evolve(study, users=tuple(one for one in study.users if one != user))
         for org, sites in site_orgs.items():
             if missing := sorted(set(sites) - set(study.site_orgs.get(org, ()))):
@@ -263,6 +263,10 @@ def check_sites(site_orgs: Mapping[str, Iterable[str]], who: Identity) -> None:
         for site in sites:
             if problem := name_problem("site", site):
                 raise FlpocError(problem, code="INVALID_SITE")
+
+
+def _look(name: str) -> str:
+    return f"`flpoc study show {name}` shows its users"
 
 
 def _joined(old: Mapping[str, Iterable[str]], more: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
