@@ -17,13 +17,13 @@ class Ending:
     """Waits for services that were told to end; nothing is asked again and again: the server tells when it is so."""
 
     def __init__(
-        self, session: OperatorCalls, targets: tuple[str, ...], began: float, *, again: bool, timeout: float
+        self, session: OperatorCalls, targets: tuple[str, ...], *, back: tuple[str, ...], timeout: float
     ) -> None:
+        """Take what was told to end, and what is to be there again afterwards."""
         self._session = session
         self._sites = tuple(name for name in targets if name != SERVER)
         self._server = SERVER in targets
-        self._began = began
-        self._again = again
+        self._back = back
         self._timeout = timeout
         self._until = time.monotonic() + timeout
 
@@ -44,17 +44,16 @@ class Ending:
         from flpoc.wire.codec import encode
 
         # a server that ends breaks off the call; one that stays answers when its sites are gone
-        gone = self._sites or (("-",) if self._server else ())
         wait = Ask((), self._left, self._session.study, gone=self._sites, end=self._server)
         try:
-            status = answer_of(self._session.unary("Ready", encode(wait), self._left + 5.0)) if gone else {}
+            status = answer_of(self._session.unary("Ready", encode(wait), self._left + 5.0))
         except grpc.RpcError:
-            status = {}
+            pass  # the server has ended, and with it whoever could be asked about its sites
         else:
-            here = [one["name"] for one in status.get("sites", ()) if one["name"] in self._sites]
+            here = [one["name"] for one in status["sites"] if one["name"] in self._sites]
             if self._server or here:
                 raise self._too_late([*([SERVER] if self._server else []), *here], "still running")
-        if self._again:
+        if self._back:
             self._come_back()
 
     def _come_back(self) -> None:
@@ -63,7 +62,7 @@ class Ending:
         try:
             if self._server:
                 self._session.await_server(self._left)
-            self._session.wait_ready(self._sites, self._left)
+            self._session.wait_ready(tuple(name for name in self._back if name != SERVER), self._left)
         except grpc.RpcError:
             raise self._too_late([SERVER], "not back") from None
         except DeadlineError as error:

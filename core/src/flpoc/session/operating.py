@@ -226,12 +226,13 @@ class OperatorCalls(Connection):
         from flpoc.session.ending import Ending
 
         targets = self._targets(target, names)
-        began = self.status()["started"] if SERVER in targets else 0.0
+        before = tuple(site["name"] for site in self.status()["sites"]) if SERVER in targets else ()
         answers = self._give(action, targets)
         refused = {name: one["error"] for name, one in answers.items() if isinstance(one, dict) and "error" in one}
         going = tuple(name for name in targets if name not in refused)
         if wait and going:
-            Ending(self, going, began, again=action == "restart", timeout=timeout).wait()
+            back = tuple(dict.fromkeys((*before, *going))) if action == "restart" else ()
+            Ending(self, going, back=back, timeout=timeout).wait()
         done = {"shutdown": "stopped", "restart": "restarted"}[action]
         under_way = {"shutdown": "stopping", "restart": "restarting"}[action]
         result = {name: refused.get(name) or (done if wait else under_way) for name in targets}
