@@ -268,6 +268,11 @@ def _class(name: str, cls: type, level: int) -> Iterator[str]:
         return
     if not told and inspect.isfunction(made := vars(cls).get("__init__")) and made.__doc__:
         yield from (f"{sign}# How to make a {name}", "", *_function(name, made))
+    yield from _methods(name, cls, level)
+
+
+def _methods(name: str, cls: type, level: int) -> Iterator[str]:
+    sign = "#" * level
     for method, value in vars(cls).items():
         function = getattr(value, "__func__", value)
         if not method.startswith("_") and inspect.isfunction(function) and function.__doc__:
@@ -362,6 +367,9 @@ def session() -> Iterator[str]:
 
     yield from ("# The operator's Python API", "", *prose(flpoc.session.__doc__ or ""))
     yield from _class("Session", flpoc.session.Session, 2)
+    for part in (flpoc.session.JobCalls, flpoc.session.OperatorCalls, flpoc.session.Connection):
+        yield from ("", *prose(part.__doc__ or ""))
+        yield from _methods("Session", part, 2)
     yield from ("## new_secure_session", "", *_function("new_secure_session", flpoc.session.new_secure_session))
 
 

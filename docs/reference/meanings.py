@@ -4,6 +4,20 @@ from __future__ import annotations
 
 #: Error codes; a code that is in the source and not here fails the tests.
 CODES = {
+    "SITE_NOT_FOUND": "A site that is named is not connected, or has no part in what is asked for.",
+    "LOG_CONFIG_INVALID": "No log level or mode is given, or one that does not exist.",
+    "STUDY_NOT_FOUND": "There is no such study that you may know of.",
+    "STUDY_ALREADY_EXISTS": "The name is that of a study which is not yours.",
+    "STUDY_HAS_JOBS": "A study with jobs cannot be removed.",
+    "INVALID_STUDY_NAME": "A study cannot have this name.",
+    "INVALID_SITE": "A site cannot have this name, is not in the study, or is not yours to add.",
+    "USER_ALREADY_IN_STUDY": "The user works in the study already.",
+    "USER_NOT_IN_STUDY": "The user does not work in the study.",
+    "NOT_AUTHORIZED": "Your role may not do this in the whole project.",
+    "REVOCATION_CONFLICT": "Somebody else has revoked a certificate at the same time.",
+    "AUTH_INVALID_STUDY_NAME": "In the data of `AUTH_FAILED`: a study cannot have this name.",
+    "AUTH_UNKNOWN_STUDY": "In the data of `AUTH_FAILED`: there is no such study.",
+    "AUTH_STUDY_USER_NOT_MAPPED": "In the data of `AUTH_FAILED`: there is no such study that you may work in.",
     "AUTH_FAILED": "The server, or a site, does not allow it: unknown or revoked certificate, wrong role, policy.",
     "CONFIG_USE_MUTATES_GLOBAL_STATE": "A finding of `config use`: other terminals use this kit from now on, too.",
     "CONNECTION_FAILED": "The server cannot be reached.",
@@ -118,7 +132,10 @@ POLICY = {
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",
-    "max_jobs": "How many jobs at a time. Kept and checked; not yet enforced by the agent.",
+    "max_jobs": "How many jobs at a time; 0: as many as come. Others wait until one has ended.",
+    "resources": "What jobs may have here, all together: `cpus` and `memory_gib`, without which there is no limit, and"
+    " `gpus`, a list of ids, without which they are those of `CUDA_VISIBLE_DEVICES`.",
+    "studies": "Names of the studies that this site works for; an empty list: all of them.",
     "share_logs": "Whether logs of jobs are sent to the server.",
     "share_metrics": "Whether the metrics and the meta data of updates, and the numbers that scripts log, are sent.",
 }

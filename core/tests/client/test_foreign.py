@@ -119,7 +119,7 @@ def test_the_package_that_would_help_is_named() -> None:
 
 
 def test_a_plugin_that_fails_instead_of_answering_is_named(install) -> None:
-    names = install(FRAMEWORK.replace('return "arrays" if', 'return 1 / 0 if'))
+    names = install(FRAMEWORK.replace('return "arrays" if', "return 1 / 0 if"))
     with pytest.raises(UsageError) as refused:
         Adapters(names).arrays({"w": array("f"), "net": Net()})
     assert f"plugin {names[0]} is broken" in refused.value.hint

@@ -12,11 +12,20 @@ plain words why a server cannot be reached. Every failure is an error of
 
 from __future__ import annotations
 
-from flpoc.session.connection import GRACE_SECONDS, Connection, check_job_id, check_study
+from flpoc.session.connection import Connection, check_job_id, check_study
 from flpoc.session.jobs import JobCalls
 from flpoc.session.operating import OperatorCalls, check_site
 
-__all__ = ["GRACE_SECONDS", "Connection", "Session", "check_job_id", "check_site", "check_study", "new_secure_session"]
+__all__ = [
+    "Connection",
+    "JobCalls",
+    "OperatorCalls",
+    "Session",
+    "check_job_id",
+    "check_site",
+    "check_study",
+    "new_secure_session",
+]
 
 
 class Session(JobCalls, OperatorCalls):
