@@ -150,7 +150,7 @@ class JobCalls(Connection):
         return dict(self.ask("Results", self.about(job), seconds=None))
 
     def monitor_job(
-        self, job: str, *, timeout: float = 0.0, callback: Callable[[dict[str, Any]], bool] = lambda _: True
+        self, job: str, *, timeout: float = 0.0, callback: Callable[[dict[str, Any]], bool] | None = None
     ) -> str:
         """Follow a job until it has ended; *callback* gets everything about it at each change.
 
@@ -159,7 +159,7 @@ class JobCalls(Connection):
         """
         try:
             for meta in self.watch_job(job, timeout=timeout):
-                if not callback(meta):
+                if callback is not None and not callback(meta):
                     return "ended by callback"
         except DeadlineError:
             return "timeout"
