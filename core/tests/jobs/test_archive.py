@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 from flpoc.errors import FlpocError, IntegrityError, ResourceError
-from flpoc.jobs.archive import Limits, check_paths, pack, unpack
+from flpoc.jobs.archive import pack, read, unpack
+from flpoc.jobs.paths import Limits, check_paths
 from flpoc.jobs.spec import FileEntry
 
 FILES = {
@@ -259,6 +260,22 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(
     assert refusal.value.message.startswith("job.zip: ")
     assert refusal.value.message.isprintable()
     assert len(refusal.value.message) < 300
+
+
+@pytest.mark.row("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A9")
+@pytest.mark.parametrize("case", [case for case in HOSTILE if not case.startswith("A10")])
+def test_a_hostile_archive_is_not_read_either(tmp_path: Path, case: str) -> None:
+    archive, reason, kind = HOSTILE[case]
+    (tmp_path / "job.zip").write_bytes(archive)
+    with pytest.raises(kind, match=reason) as refusal:
+        read(tmp_path / "job.zip", SMALL)
+    assert refusal.value.message.startswith("job.zip: ")
+
+
+def test_a_small_archive_is_read_without_a_list_of_its_files(tmp_path: Path) -> None:
+    small = {path: content for path, content in FILES.items() if len(content) < 100_000}
+    (tmp_path / "job.zip").write_bytes(build(*(member(path, content, method=0) for path, content in small.items())))
+    assert read(tmp_path / "job.zip", Limits()) == small
 
 
 @pytest.mark.row("A6")

@@ -14,8 +14,9 @@ import pytest
 from flpoc.errors import ConfigError, IntegrityError, JobError, ResourceError, UsageError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs import contents
-from flpoc.jobs.archive import Limits, unpack
+from flpoc.jobs.archive import unpack
 from flpoc.jobs.folder import collect_and_pack, collect_files, find_job_folder, read_job
+from flpoc.jobs.paths import Limits
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.settings import canonical_json, parse_json, plain, structure
 from flpoc.tracking import TrackerSpec

@@ -96,13 +96,13 @@ def test_the_policy_of_a_site_is_written_with_its_defaults(provisioned: Path):
     }
 
 
-def test_the_manifest_covers_all_of_startup_but_itself(provisioned: Path):
+def test_the_manifest_covers_all_of_startup_but_itself_and_the_key(provisioned: Path):
     startup = provisioned / "server" / "startup"
     manifest = json.loads((startup / "manifest.json").read_text())
     assert (manifest["format"], manifest["project"], manifest["participant"]) == (1, "example_project", "server")
     assert manifest["files"] == {
         name: hashlib.sha256((startup / name).read_bytes()).hexdigest()
-        for name in names(startup) - {"manifest.json", "manifest.sig"}
+        for name in names(startup) - {"manifest.json", "manifest.sig", "server.key"}
     }
 
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 import stat
 import struct
 import tempfile
-import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 
 from flpoc.errors import FlpocError, IntegrityError, ResourceError
+from flpoc.jobs.paths import Limits, check_paths
 from flpoc.jobs.spec import FileEntry
 from flpoc.models.checksums import opened, refusal, refusals
 
@@ -36,33 +35,6 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8 = 1, 0x800
 _NEW_YEAR_1980 = 0x21
 _CHUNK = 1 << 18
-
-_BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])( *\.|\Z)", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:")
-
-
-@attrs.frozen
-class Limits:
-    """What a job's files may take.
-
-    Attributes:
-        files: How many there may be.
-        total: Bytes of all together.
-        depth: Folders and name in a path.
-        path: Bytes of a path.
-        name: Bytes of one name in it.
-        ratio: How many times larger than its packed form a file may be.
-        directory: Bytes of the archive's table of contents.
-    """
-
-    files: int = 10_000
-    total: int = 1 << 30
-    depth: int = 32
-    path: int = 4096
-    name: int = 255
-    ratio: int = 100
-    directory: int = 8 << 20
 
 
 @attrs.frozen
@@ -90,52 +62,6 @@ class _Member:
         times = (self.version, self.flags, self.method, self.time, self.date)
         sizes = (self.crc, self.packed, self.size, len(self.raw_name), 0)
         return _LOCAL.pack(_LOCAL_MAGIC, *times, *sizes) + self.raw_name
-
-
-def check_paths(paths: Iterable[str], limits: Limits | None = None) -> None:
-    """Refuse paths that do not mean the same single file everywhere.
-
-    Raises:
-        IntegrityError: A path leaves the folder, cannot be a name on some
-            system, or means the same file as another.
-        ResourceError: A path is too long or too deep, or there are too many.
-    """
-    limits = limits or Limits()
-    files: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for path in paths:
-        _check_path(path, limits)
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-        if key in files:
-            raise IntegrityError(f"{path!r} and {files[key]!r} are the same file on some systems", hint="rename one")
-        files[key] = path
-        parts = key.split("/")
-        folders.update({"/".join(parts[:count]): path for count in range(1, len(parts))})
-    if both := files.keys() & folders.keys():
-        raise IntegrityError(f"{files[min(both)]!r} is both a file and a folder")
-    if len(files) > limits.files:
-        raise ResourceError(f"{len(files)} files; {limits.files} are allowed", hint="leave out what is not needed")
-
-
-def _check_path(path: str, limits: Limits) -> None:
-    shown = repr(path if len(path) <= 100 else path[:100] + "...")
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        raise IntegrityError(f"{shown} is not UTF-8", hint="rename it") from None
-    parts = path.split("/")
-    if size > limits.path or any(len(part.encode()) > limits.name for part in parts):
-        most = f"a path may have {limits.path} bytes, a name {limits.name}"
-        raise ResourceError(f"{shown} is too long: {most}", hint="shorten its names")
-    if len(parts) > limits.depth:
-        most = f"{limits.depth} are allowed"
-        raise ResourceError(f"{shown} is {len(parts)} levels deep; {most}", hint="use fewer folders in each other")
-    if any(part in ("", ".", "..") for part in parts) or _DRIVE.match(path):
-        raise IntegrityError(f"{shown} is not a path below the folder", hint="name a file in it")
-    if _BAD_CHARACTERS.search(path):
-        raise IntegrityError(f"{shown} has control characters or a backslash", hint="rename it")
-    if any(part[-1] in ". " or _RESERVED.match(part) for part in parts):
-        raise IntegrityError(f"{shown} cannot be a file name on every system", hint="rename it")
 
 
 def pack(folder: Path, entries: Sequence[FileEntry], target: Path) -> None:
@@ -224,7 +150,9 @@ def unpack(archive: Path, into: Path, expected: Sequence[FileEntry], *, limits: 
     with opened(archive) as fd:
         try:
             members = _read_directory(fd, os.fstat(fd).st_size, limits)
-            _check_members(fd, members, expected, limits)
+            _check_sound(members, limits)
+            _check_expected(members, expected)
+            _check_headers(fd, members)
         except FlpocError as error:
             raise _named(error, archive) from None
         with refusals(into):
@@ -241,6 +169,23 @@ def unpack(archive: Path, into: Path, expected: Sequence[FileEntry], *, limits: 
             if isinstance(error, FlpocError):
                 raise _named(error, archive) from None
             raise
+
+
+def read(archive: Path, limits: Limits) -> dict[str, bytes]:
+    """Read a small archive whose files nobody has listed before: content by path.
+
+    Raises:
+        IntegrityError: The archive is not sound; says what and where.
+        ResourceError: It holds more than the limits allow.
+    """
+    with opened(archive) as fd:
+        try:
+            members = _read_directory(fd, os.fstat(fd).st_size, limits)
+            _check_sound(members, limits)
+            _check_headers(fd, members)
+            return {member.path: _content(fd, member) for member in members}
+        except FlpocError as error:
+            raise _named(error, archive) from None
 
 
 class _Refused(IntegrityError):
@@ -322,24 +267,31 @@ def _check_places(members: list[_Member], end: int) -> None:
         raise _Refused("something stands between its files and its table of contents")
 
 
-def _check_members(fd: int, members: list[_Member], expected: Sequence[FileEntry], limits: Limits) -> None:
+def _check_sound(members: list[_Member], limits: Limits) -> None:
     """All that can be known before anything is unpacked."""
-    names = [member.path for member in members]
-    check_paths(names, limits)
-    wanted = {entry.path: entry for entry in expected}
-    if len(wanted) != len(expected):
-        raise _Refused("the manifest names a file twice")
+    check_paths([member.path for member in members], limits)
     if (total := sum(member.size for member in members)) > limits.total:
         raise ResourceError(f"{total} bytes unpacked; {limits.total} are allowed")
     if bombs := [member.path for member in members if member.size > member.packed * limits.ratio]:
         raise ResourceError(f"{bombs[0]!r} would grow more than {limits.ratio} times when unpacked")
-    if missing := sorted(wanted.keys() - set(names)):
+
+
+def _check_expected(members: list[_Member], expected: Sequence[FileEntry]) -> None:
+    names = {member.path for member in members}
+    wanted = {entry.path: entry for entry in expected}
+    if len(wanted) != len(expected):
+        raise _Refused("the manifest names a file twice")
+    if missing := sorted(wanted.keys() - names):
         raise _Refused(f"{missing[0]!r} is in the manifest, but not in the archive")
-    if strangers := sorted(set(names) - wanted.keys()):
+    if strangers := sorted(names - wanted.keys()):
         raise _Refused(f"{strangers[0]!r} is in the archive, but not in the manifest")
     for member in members:
         if member.size != wanted[member.path].size:
             raise _Refused(f"{member.path!r} has {member.size} bytes, the manifest says {wanted[member.path].size}")
+
+
+def _check_headers(fd: int, members: list[_Member]) -> None:
+    for member in members:
         header = member.local_header()
         if os.pread(fd, len(header), member.offset) != header:
             raise _Refused(f"{member.path!r} is described in two different ways")
@@ -361,6 +313,13 @@ def _unpack_one(fd: int, member: _Member, sha256: str, root: Path) -> None:
         raise _Refused(f"{member.path!r} is damaged: its CRC is wrong")
     if digest.hexdigest() != sha256:
         raise _Refused(f"{member.path!r} is not the file in the manifest: its SHA-256 differs")
+
+
+def _content(fd: int, member: _Member) -> bytes:
+    content = b"".join(_unpacked(fd, member))
+    if zlib.crc32(content) != member.crc:
+        raise _Refused(f"{member.path!r} is damaged: its CRC is wrong")
+    return content
 
 
 def _take_room(fd: int, size: int) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flpoc.errors import IntegrityError, ResourceError, UsageError
-from flpoc.jobs.archive import Limits, check_paths, pack
+from flpoc.jobs.archive import pack
+from flpoc.jobs.paths import Limits, check_paths
 from flpoc.jobs.spec import FileEntry
 from flpoc.models.checksums import opened, refusals, sha256_file
 

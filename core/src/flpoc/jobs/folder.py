@@ -14,8 +14,8 @@ import attrs
 
 from flpoc.errors import ConfigError, FlpocError, JobError, UsageError, did_you_mean
 from flpoc.filtering import FilterSpec
-from flpoc.jobs.archive import check_paths
 from flpoc.jobs.contents import CODE, collect_and_pack, collect_files
+from flpoc.jobs.paths import check_paths
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec, ScriptSpec
 from flpoc.settings import plain, read_file, structure, structure_named
 from flpoc.tracking import TrackerSpec

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
@@ -17,8 +15,8 @@ import attrs
 
 from flpoc.errors import ConfigError, KitError, PluginError, ResourceError, did_you_mean
 from flpoc.provision import kit_settings as layout
-from flpoc.provision import rights
 from flpoc.provision.files import make_folder, remove_tree, write_new
+from flpoc.provision.kit_files import local_files, manifest_of, seal, startup_files, write_files, write_key
 from flpoc.provision.project_rules import check_project
 from flpoc.provisioning import Authority, CertificateRequest, KitFile, Participant, Project
 
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
 
 CA = "ca"
 _PROD = "prod_"
-
-_START = """#!/bin/sh
-# Starts this {kind}; any further words are handed on to it.
-exec python3 -m flpoc.{module} "$(dirname "$0")/.." "$@"
-"""
 
 
 def provision(
@@ -58,7 +51,7 @@ def provision(
     """
     check_project(project)
     chosen = _chosen(project, only)
-    with _staging(project, folder) as (home, staging):
+    with staging_in(folder, project.name) as (home, staging):
         made = _build(_Job(project, _authority(project, plugins), staging / CA), home, staging, chosen, plugins)
         return _publish(home, staging, made)
 
@@ -83,7 +76,7 @@ def add_kits(
     """
     check_project(project)
     chosen = _chosen(project, names)
-    with _staging(project, folder) as (home, staging):
+    with staging_in(folder, project.name) as (home, staging):
         prod = latest_prod(home)
         if prod is None:
             raise KitError(f"{home}: nothing is provisioned here", hint="provision the whole project first")
@@ -91,7 +84,7 @@ def add_kits(
             if (prod / one.name).exists() and not replace:
                 raise KitError(f"{prod / one.name} exists", hint="--force replaces it")
         made = _build(_Job(project, _authority(project, plugins), staging / CA), home, staging, chosen, plugins)
-        return {one.name: _put_in(made / one.name, prod / one.name, staging) for one in chosen}
+        return {one.name: put_in(made / one.name, prod / one.name, staging) for one in chosen}
 
 
 def latest_prod(home: Path) -> Path | None:
@@ -131,10 +124,15 @@ def _authority(project: Project, plugins: Plugins | None) -> Authority:
 
 
 @contextlib.contextmanager
-def _staging(project: Project, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Hold the folder alone, and give the project's folder and one to build in, which is gone afterwards."""
+def staging_in(folder: Path, project: str) -> Iterator[tuple[Path, Path]]:
+    """Hold the folder alone, and give the project's folder and one to build in, which is gone afterwards.
+
+    Raises:
+        ConfigError: It cannot be written to.
+        ResourceError: The disk is full.
+    """
     is_new = not folder.exists()
-    prefix = f".{project.name}.new-"
+    prefix = f".{project}.new-"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _alone_in(folder):
@@ -142,7 +140,7 @@ def _staging(project: Project, folder: Path) -> Iterator[tuple[Path, Path]]:
                 remove_tree(left_over)
             staging = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
             try:
-                yield folder / project.name, staging
+                yield folder / project, staging
             finally:
                 remove_tree(staging)
                 if is_new and not any(folder.iterdir()):
@@ -195,7 +193,7 @@ def _publish(home: Path, staging: Path, made: Path) -> Path:
     return target
 
 
-def _put_in(kit: Path, target: Path, staging: Path) -> Path:
+def put_in(kit: Path, target: Path, staging: Path) -> Path:
     """Put a kit in its place; of an older one only startup/ is replaced: the rest belongs to its owner."""
     if not target.exists():
         kit.rename(target)
@@ -221,51 +219,15 @@ def _number(path: Path) -> int | None:
 def _write_kit(job: _Job, one: Participant, kit: Path, root: bytes, added: list[KitFile]) -> None:
     from flpoc.provision.authority import new_key
 
-    for folder in (kit, *(kit / name for name in (layout.STARTUP, layout.LOCAL, layout.TRANSFER))):
-        make_folder(folder)
     private, public = new_key()
     certificate = job.authority.issue(job.ca, CertificateRequest(job.project.name, one, public))
-    stem = layout.STEM[one.kind]
-    settings = layout.settings_of(job.project, one)
-    startup = {
-        layout.SETTINGS_FILE[one.kind]: _json(layout.settings_document(settings)),
-        layout.ROOT: root,
-        f"{stem}.crt": certificate,
-    }
-    for name, content in startup.items():
-        write_new(kit / layout.STARTUP / name, content)
-    write_new(kit / layout.STARTUP / f"{stem}.key", private, secret=True)
-    if one.kind != "user":
-        script = _START.format(kind=one.kind, module=one.kind).encode()
-        write_new(kit / layout.STARTUP / "start.sh", script, program=True)
-        startup["start.sh"] = script
-    _write_local(job, one, kit)
-    startup[f"{stem}.key"] = private
+    startup = startup_files(job.project, one, root, certificate)
+    write_files(kit, startup, local_files(job.project, one))
+    write_key(kit, one.kind, private)
     for file in added:
         _add(kit, file, startup)
-    _write_manifest(job, one, kit / layout.STARTUP, startup)
-
-
-def _write_local(job: _Job, one: Participant, kit: Path) -> None:
-    if one.kind == "user":
-        return
-    # written out, so that the owner sees what holds and can change it
-    permissions = {"format": layout.FORMAT, "permissions": rights.DEFAULT}
-    write_new(kit / layout.LOCAL / rights.AUTHORIZATION, _json(permissions))
-    if one.kind == "site":
-        write_new(kit / layout.LOCAL / layout.POLICY, _json(layout.default_policy(job.project.launcher)))
-
-
-def _write_manifest(job: _Job, one: Participant, startup: Path, files: dict[str, bytes]) -> None:
-    manifest = {
-        "format": layout.FORMAT,
-        "project": job.project.name,
-        "participant": one.name,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
-    }
-    content = _json(manifest)
-    write_new(startup / layout.MANIFEST, content)
-    write_new(startup / layout.SIGNATURE, job.authority.sign(job.ca, content))
+    manifest = manifest_of(job.project.name, one.name, startup)
+    seal(kit, manifest, job.authority.sign(job.ca, manifest))
 
 
 def _plugin_files(project: Project, plugins: Plugins | None) -> list[KitFile]:
@@ -316,6 +278,3 @@ def _add(kit: Path, file: KitFile, startup: dict[str, bytes]) -> None:
     if top == layout.STARTUP:
         startup[rest] = file.content
 
-
-def _json(data: dict[str, Any]) -> bytes:
-    return json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n"

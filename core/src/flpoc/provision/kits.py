@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from flpoc.provision.identity import Identity
 
 __all__ = [
-    "Kit", "KitSettings", "add_kits", "check_pair", "find_kit", "latest_prod", "load_kit", "provision", "read_user_kit",
+    "Kit", "KitSettings", "add_kits", "check_kit", "check_pair", "find_kit", "latest_prod", "load_kit", "provision",
+    "read_kit", "read_user_kit",
 ]  # fmt: skip
 
 
@@ -151,21 +152,45 @@ def load_kit(path: Path, *, kind: str | None = None) -> Kit:
 
 
 def read_user_kit(path: Path) -> Kit:
-    """Read a user's kit without importing cryptography, for commands that must be quick.
-
-    Only modes and settings are checked here: whatever is wrong with the
-    certificate, TLS will refuse.
+    """Read a user's kit without importing cryptography, for commands that must be quick; see :func:`read_kit`.
 
     Raises:
         KitError: There is no kit (code STARTUP_KIT_MISSING), it is not a
             user's, or a file is missing or readable by others.
     """
-    folder, found = _found(path, "user")
+    return read_kit(path, kind="user")
+
+
+def read_kit(path: Path, *, kind: str | None = None) -> Kit:
+    """Read a kit without judging it.
+
+    Only modes and settings are checked here: whatever is wrong with the
+    certificate, TLS will refuse.
+
+    Raises:
+        KitError: There is no kit (code STARTUP_KIT_MISSING), it is not of that
+            kind, or a file is missing or readable by others.
+    """
+    folder, found = _found(path, kind)
     startup = folder / STARTUP
     names = (SETTINGS_FILE[found], ROOT, f"{STEM[found]}.crt")
     files = {name: read_guarded(startup / name) for name in names}
     kit = _kit(folder, found, files)
     return attrs.evolve(kit, settings=_overridden(kit))
+
+
+def check_kit(path: Path) -> None:
+    """Check all of a kit as :func:`load_kit` does, but for the dates of its certificate and who has issued it.
+
+    Raises:
+        KitError: Something in it is not as it was provisioned; says what.
+    """
+    folder, found = _found(path, None)
+    files = _read_startup(folder, found)
+    kit = _kit(folder, found, files)
+    _check_manifest(kit, files)
+    _check_owner(kit, kit.identity)
+    _check_key(kit)
 
 
 def _found(path: Path, wanted: str | None) -> tuple[Path, Kind]:
@@ -221,13 +246,14 @@ def _check_manifest(kit: Kit, files: dict[str, bytes]) -> None:
         raise KitError(f"{startup / MANIFEST}: format {manifest.get('format')!r}, wanted is {FORMAT}")
     if (manifest["project"], manifest["participant"]) != (kit.settings.project, kit.settings.name):
         raise KitError(f"{startup}: the manifest is that of {manifest['participant']!r}, not of {kit.settings.name!r}")
-    there = {**files, f"{STEM[kit.kind]}.key": kit.key_pem}
-    for name in sorted((there.keys() | manifest["files"].keys()) - {MANIFEST, SIGNATURE}):
-        if name not in there:
+    # the key is none of its files: it is checked against the certificate
+    others = {MANIFEST, SIGNATURE, f"{STEM[kit.kind]}.key"}
+    for name in sorted((files.keys() | manifest["files"].keys()) - others):
+        if name not in files:
             raise KitError(f"{startup / name} is missing", hint="copy the whole kit again, or provision it anew")
         if name not in manifest["files"]:
             raise KitError(f"{startup / name} is not part of this kit", hint="move it out of startup/")
-        if not hmac.compare_digest(hashlib.sha256(there[name]).hexdigest(), str(manifest["files"][name])):
+        if not hmac.compare_digest(hashlib.sha256(files[name]).hexdigest(), str(manifest["files"][name])):
             raise KitError(
                 f"{startup / name} was changed after the kit was made",
                 hint="copy the whole kit again; to dial another address, write local/connect.json",

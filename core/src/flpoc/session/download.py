@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flpoc.errors import FlpocError, IntegrityError, JobError, ResourceError, UsageError, did_you_mean
-from flpoc.jobs.archive import check_paths
 from flpoc.jobs.names import JOB_ID
+from flpoc.jobs.paths import check_paths
 
 if TYPE_CHECKING:
     from flpoc.session.connection import Connection
