@@ -24,8 +24,37 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+#: Codes of `flpoc cert` and `flpoc package` that say that what was given is wrong; their others end with 1.
+_OF_ENROLMENT = (
+    "CSR_NOT_FOUND",
+    "INVALID_CERT_TYPE",
+    "INVALID_ENDPOINT",
+    "INVALID_NAME",
+    "INVALID_PROJECT_NAME",
+    "INVALID_REQUEST_ZIP",
+    "INVALID_ROOTCA_FINGERPRINT",
+    "INVALID_SIGNED_ZIP",
+    "LOCAL_SITE_INVALID",
+    "LOCAL_SITE_MISMATCH",
+    "LOCAL_SITE_UNSUPPORTED_FEATURE",
+    "PROJECT_CA_MISMATCH",
+    "PROJECT_FILE_NOT_FOUND",
+    "PROJECT_PROFILE_MISMATCH",
+    "REQUEST_DIR_MISMATCH",
+    "REQUEST_DIR_NOT_FOUND",
+    "REQUEST_METADATA_INVALID",
+    "REQUEST_METADATA_MISMATCH",
+    "REQUEST_ZIP_NOT_FOUND",
+    "ROOTCA_FINGERPRINT_MISMATCH",
+    "ROOTCA_LOAD_FAILED",
+    "SERVER_NAME_HOST_MISMATCH",
+    "SIGNED_ZIP_IDENTITY_CONFLICT",
+    "UNSUPPORTED_TOPOLOGY",
+)
+
 #: Exit status of a command that ends with this code. Codes not named here end with 1.
 EXIT_STATUS: dict[str, int] = {
+    **dict.fromkeys(_OF_ENROLMENT, 4),
     "CONNECTION_FAILED": 2,
     "AUTH_FAILED": 2,
     "STARTUP_KIT_MISSING": 2,

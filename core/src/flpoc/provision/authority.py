@@ -34,13 +34,19 @@ class LocalAuthority(Authority):
     The folder holds ``rootCA.pem`` and ``rootCA.key``. The key is encrypted
     when the environment variable FLPOC_CA_PASSPHRASE is set while the
     authority is made; the same passphrase is then needed to use it.
+
+    Args:
+        valid_for: How long the authority lasts, for one that is made now.
+        org: Its organisation, for one that is made now; may be empty.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, valid_for: datetime.timedelta = VALID_FOR, org: str = "") -> None:
+        self._valid_for = valid_for
+        self._org = org
         self._keys: dict[bytes, EllipticCurvePrivateKey] = {}
 
     def create(self, folder: Path, project: str) -> None:
-        if problem := names.name_problem("project", project):
+        if problem := names.name_problem("project", project) or (self._org and names.name_problem("org", self._org)):
             raise ConfigError(problem)
         if self._exists(folder):
             owner = name_of(read_certificate(self.root(folder)).subject)
@@ -50,7 +56,7 @@ class LocalAuthority(Authority):
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            key, pem = _new_root(project)
+            key, pem = _new_root(project, self._org, self._valid_for)
             write_new(made / KEY, _key_pem(key, os.environ.get(PASSPHRASE, "")), secret=True, durable=True)
             write_new(made / ROOT, pem, durable=True)
             made.rename(folder)  # on top of an empty folder at most: an authority is never overwritten
@@ -134,7 +140,7 @@ def _public_pem(key: EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _new_root(project: str) -> tuple[EllipticCurvePrivateKey, bytes]:
+def _new_root(project: str, org: str, valid_for: datetime.timedelta) -> tuple[EllipticCurvePrivateKey, bytes]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -142,7 +148,8 @@ def _new_root(project: str) -> tuple[EllipticCurvePrivateKey, bytes]:
     from cryptography.x509.oid import NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, project)])
+    words = [(NameOID.COMMON_NAME, project), *([(NameOID.ORGANIZATION_NAME, org)] if org else [])]
+    name = x509.Name([x509.NameAttribute(*one) for one in words])
     now = _now()
     builder = (
         x509.CertificateBuilder()
@@ -151,7 +158,7 @@ def _new_root(project: str) -> tuple[EllipticCurvePrivateKey, bytes]:
         .public_key(key.public_key())
         .serial_number(_serial())
         .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + VALID_FOR)
+        .not_valid_after(now + valid_for)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         # the authority signs the manifests of kits, too
         .add_extension(_usage(issues=True), critical=True)

@@ -17,8 +17,9 @@ __all__ = ["check_project", "read_project", "sample_project", "write_project"]
 
 MAX_PROJECT_NAME = 63
 
-_KINDS: dict[str, Kind] = {"server": "server", "client": "site", "site": "site", "admin": "user", "user": "user"}
-_TYPES: dict[Kind, str] = {"server": "server", "site": "client", "user": "admin"}
+#: What a project file calls the kinds of participants.
+KINDS: dict[str, Kind] = {"server": "server", "client": "site", "site": "site", "admin": "user", "user": "user"}
+TYPES: dict[Kind, str] = {"server": "server", "site": "client", "user": "admin"}
 
 _OURS = ("api_version", "name", "description", "participants", "launcher", "authority", "plugins")
 #: Keys of the same file of another system: why each has no effect here.
@@ -85,7 +86,7 @@ def parse_project(data: Any) -> tuple[Project, list[str]]:
     people = data.get("participants")
     if not isinstance(people, list) or not people:
         raise ConfigError("participants: wanted is a list with one server, sites and users")
-    found = [_participant(one, f"participants[{place}]", warnings) for place, one in enumerate(people)]
+    found = [parse_participant(one, f"participants[{place}]", warnings) for place, one in enumerate(people)]
     ports = [port for each in found if each is not None and (port := each[1])]
     defaults = Project(name="defaults", participants=())
     project = Project(
@@ -117,7 +118,7 @@ def write_project(project: Project, path: Path) -> None:
         "authority": project.authority,
         "launcher": project.launcher,
         "plugins": list(project.plugins),
-        "participants": [_entry(one, project.port) for one in project.participants],
+        "participants": [entry_of(one, project.port) for one in project.participants],
     }
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     partial = None
@@ -134,8 +135,9 @@ def write_project(project: Project, path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _entry(one: Participant, port: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": one.name, "type": _TYPES[one.kind], "org": one.org}
+def entry_of(one: Participant, port: int) -> dict[str, Any]:
+    """A participant as project files have it; *port* is the server's."""
+    found: dict[str, Any] = {"name": one.name, "type": TYPES[one.kind], "org": one.org}
     if one.role:
         found["role"] = one.role
     if one.kind == "server":
@@ -158,8 +160,12 @@ def _project_name(data: Mapping[str, Any], warnings: list[str]) -> str:
     return name[:MAX_PROJECT_NAME]
 
 
-def _participant(data: Any, where: str, warnings: list[str]) -> tuple[Participant, int] | None:
-    """One participant and, for a server, its port (else 0); None for what is left out with a warning."""
+def parse_participant(data: Any, where: str, warnings: list[str]) -> tuple[Participant, int] | None:
+    """One participant and, for a server, its port (else 0); None for what is left out with a warning.
+
+    Raises:
+        ConfigError: It cannot be used; the message has the path of the key, below *where*.
+    """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: wanted are keys and values, not {_shown(data)}")
     type_ = _text(data, "type", where, None)
@@ -168,10 +174,10 @@ def _participant(data: Any, where: str, warnings: list[str]) -> tuple[Participan
         return None
     if type_ == "relay":
         raise ConfigError(f"{where}: there are no relays", hint="leave it out: sites dial the server directly")
-    if type_ not in _KINDS:
-        hint = did_you_mean(type_, _TYPES.values())
+    if type_ not in KINDS:
+        hint = did_you_mean(type_, TYPES.values())
         raise ConfigError(f"{where}.type: {type_!r} is no type of participant", hint=hint)
-    kind = _KINDS[type_]
+    kind = KINDS[type_]
     _check_keys(data, _OWN_KEYS[kind], _FOREIGN_OF_PARTICIPANTS, where, warnings)
     port = check_port(data.get("fed_learn_port", 8002), f"{where}.fed_learn_port") if kind == "server" else 0
     name = _text(data, "name", where, None)
