@@ -20,7 +20,7 @@ _WORDS: Final = {
     **dict.fromkeys(("SUBMITTED", "DISPATCHED", "RUNNING"), CYAN),
     **dict.fromkeys(("FINISHED:COMPLETED_PARTIAL", "FINISHED:ABORTED", "incompatible", "warning"), YELLOW),
     **dict.fromkeys(("FINISHED:FAILED", "FINISHED:CAN_NOT_SCHEDULE", "broken", "error", "deny"), RED),
-    **dict.fromkeys(("disabled", "stopped", "not running"), DIM),
+    **dict.fromkeys(("disabled", "stopped", "not running", "skipped"), DIM),
 }
 _STATE: Final = re.compile(r"\bFINISHED:[A-Z_]+\b|(?<=^)(?:SUBMITTED|DISPATCHED|RUNNING)\b", re.MULTILINE)
 _LABELS: Final = {"Hint": CYAN, "Code": DIM, "Warning": YELLOW}

@@ -9,9 +9,6 @@ from typing import Any
 from flpoc.configuration import Configuration
 from flpoc.errors import FlpocError
 
-#: A certificate that ends within so many days should be renewed.
-SOON_DAYS = 30
-
 
 def identity_of_kit(folder: Path) -> dict[str, str]:
     """Name, organisation, role and project that a user's kit says."""
@@ -50,7 +47,7 @@ def kit_row(configuration: Configuration, kit_id: str) -> dict[str, Any]:
 
 def certificate_of(folder: Path) -> dict[str, Any]:
     """Where a kit's certificate is, and how long it lasts."""
-    from flpoc.provision.identity import identity_of
+    from flpoc.provision.identity import SOON_DAYS, identity_of
     from flpoc.provision.kit_settings import STARTUP, STEM, find_kit
 
     path = find_kit(folder)[0] / STARTUP / f"{STEM['user']}.crt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -22,6 +22,10 @@ submit a job, download the result.
 """
 
 
+#: Documented names beside those of the table.
+_ALIASES: Final = {"preflight": "preflight-check"}
+
+
 class Root(Group):
     """All commands; plugins are only asked for one that core does not have."""
 
@@ -30,6 +34,7 @@ class Root(Group):
             "flpoc",
             help=HELP,
             table=commands,
+            aliases=_ALIASES,
             params=options_for_help(),
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         )

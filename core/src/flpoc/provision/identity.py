@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Larger than any certificate of ours, with all the host names a server can have.
 MAX_CERTIFICATE_BYTES = 64 << 10
 
+#: A certificate that ends within so many days should be renewed.
+SOON_DAYS = 30
+
 _HASHES = ("sha256", "sha384", "sha512")
 
 

@@ -382,6 +382,7 @@ class Server:
             "started": self.started,
             "start_time": iso(self.started),
             "study": study,
+            "time": time.time(),
             "sites": [
                 {
                     "name": one.name, "org": one.org, "since": one.since, "seen": one.seen,

@@ -10,7 +10,10 @@ import contextlib
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import attrs
 
 from flpoc.errors import AuthError, ConnectionFailed, FlpocError, KitError
 from flpoc.provision.kits import Kit
@@ -33,48 +36,88 @@ class UntrustedError(ConnectionFailed):
     """What listens there shows a certificate that is not to be trusted."""
 
 
+@attrs.frozen
+class Step:
+    """One step on the way to the server: how it ended.
+
+    Attributes:
+        name: ``host``: its name is known; ``connection``: something listens there; ``server``: it has the
+            certificate of our server; ``access``: it accepts ours.
+        said: What was found.
+        error: Why it failed; None if it did not.
+    """
+
+    name: Literal["host", "connection", "server", "access"]
+    said: str = ""
+    error: FlpocError | None = None
+
+
 def diagnose(kit: Kit, *, timeout: float) -> FlpocError | None:
     """Connect to the kit's server step by step, and tell which step fails; None if none does (blocking).
 
     *timeout* is how long the caller has waited already; this takes a quarter of it, a second at most.
     """
-    until = time.monotonic() + max(0.2, min(1.0, timeout / 4))
+    return next((one.error for one in steps(kit, max(0.2, min(1.0, timeout / 4)), timeout) if one.error), None)
+
+
+def steps(kit: Kit, within: float, waited: float) -> Iterator[Step]:
+    """Connect to the kit's server step by step, until one fails (blocking).
+
+    Args:
+        kit: Whose.
+        within: Seconds that all of it may take.
+        waited: Seconds that nobody has answered, for the message.
+    """
+    until = time.monotonic() + within
     place = kit.server_address
+    host, port = kit.settings.server_host, kit.settings.server_port
     try:
-        plain = socket.create_connection((kit.settings.server_host, kit.settings.server_port), _left(until))
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        yield Step("host", ", ".join(dict.fromkeys(str(one[4][0]) for one in found)))
+        plain = socket.create_connection((host, port), _left(until))
     except socket.gaierror as error:
-        return ConnectionFailed(
-            f"the server's host {kit.settings.server_host!r} cannot be found: {error.strerror}",
-            hint="check the address in the kit, or write another into its local/connect.json",
-        )
-    except ConnectionRefusedError:
+        hint = "check the address in the kit, or write another into its local/connect.json"
+        why = f"the server's host {host!r} cannot be found: {error.strerror}"
+        yield Step("host", error=ConnectionFailed(why, hint=hint))
+        return
+    except OSError as error:
+        yield Step("connection", error=_not_there(place, error, waited))
+        return
+    yield Step("connection", place)
+    with plain:
+        yield from _shake_hands(kit, plain, until)
+
+
+def _not_there(place: str, error: OSError, waited: float) -> ConnectionFailed:
+    if isinstance(error, ConnectionRefusedError):
         return ConnectionFailed(f"nothing listens at {place}", hint=_WHO_LISTENS)
-    except TimeoutError:
+    if isinstance(error, TimeoutError):
         return ConnectionFailed(
-            f"{place} does not answer within {timeout:g} s",
+            f"{place} does not answer within {waited:g} s",
             hint="check the address, and firewalls between here and there; --connect-timeout waits longer",
         )
-    except OSError as error:
-        return ConnectionFailed(f"{place} cannot be reached: {error.strerror or error}", hint=_WHO_LISTENS)
-    with plain:
-        return _shake_hands(kit, plain, until)
+    return ConnectionFailed(f"{place} cannot be reached: {error.strerror or error}", hint=_WHO_LISTENS)
 
 
-def _shake_hands(kit: Kit, plain: socket.socket, until: float) -> FlpocError | None:
+def _shake_hands(kit: Kit, plain: socket.socket, until: float) -> Iterator[Step]:
     place = kit.server_address
     plain.settimeout(_left(until))
     try:
         with _tls(kit).wrap_socket(plain, server_hostname=kit.certificate_name) as secure:
-            return _listen(kit, secure)
+            yield Step("server", kit.certificate_name)
+            yield Step("access", kit.settings.name, _listen(kit, secure))
     except ssl.SSLCertVerificationError as error:
-        return _not_trusted(kit, error, until)
+        yield Step("server", error=_not_trusted(kit, error, until))
     except TimeoutError:
-        return ConnectionFailed(f"{place} takes connections, but says nothing: no flpoc server", hint=_WHO_LISTENS)
+        silent = ConnectionFailed(f"{place} takes connections, but says nothing: no flpoc server", hint=_WHO_LISTENS)
+        yield Step("server", error=silent)
     except OSError as error:
         if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
-            return _refused(kit, error)
+            yield Step("access", error=_refused(kit, error))
+            return
         why = getattr(error, "reason", "") or error.strerror or type(error).__name__
-        return ConnectionFailed(f"what listens at {place} is no flpoc server: {_words(why)}", hint=_WHO_LISTENS)
+        text = f"what listens at {place} is no flpoc server: {_words(why)}"
+        yield Step("server", error=ConnectionFailed(text, hint=_WHO_LISTENS))
 
 
 def _tls(kit: Kit, *, trusting: bool = False) -> ssl.SSLContext:
@@ -140,8 +183,10 @@ def _not_trusted(kit: Kit, error: ssl.SSLCertVerificationError, until: float) ->
             f"what listens at {place} has a certificate of this project, but not a server's: {error.verify_message}",
             hint="a site or user of the project uses its own kit there: tell whoever runs the server",
         )
+    from flpoc.provision.identity import name_of
+
     issuer = shown.issuer.rfc4514_string() if shown is not None else ""
-    if issuer == f"CN={kit.settings.project}":
+    if shown is not None and name_of(shown.issuer) == kit.settings.project:
         return UntrustedError(
             f"the server at {place} is of another project that is also called {kit.settings.project!r}",
             hint=_OTHER_POC,
@@ -150,7 +195,7 @@ def _not_trusted(kit: Kit, error: ssl.SSLCertVerificationError, until: float) ->
         f"the certificate of the server at {place} is not of project {kit.settings.project!r}"
         + (f": it was issued by {issuer!r}" if issuer else "")
         + f" (expected was a certificate for {wanted!r})",
-        hint=f"{_SAME_PROJECT}; a proxy or service mesh that intercepts TLS looks like this, too",
+        hint=f"a proxy or service mesh may intercept the connection: let this port pass; or: {_SAME_PROJECT}",
     )
 
 

@@ -1,0 +1,1 @@
+"""Whether a kit will work on this machine, found out before anything is started."""
