@@ -8,12 +8,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from flpoc.errors import ConfigError, did_you_mean
 from flpoc.provision.names import check_host, check_port, join_address, split_address
 from flpoc.provision.project_rules import check_project, sample_project
 from flpoc.provisioning import Kind, Participant, Project
 
-__all__ = ["check_project", "read_project", "sample_project", "write_project"]
+__all__ = [
+    "check_project", "parse_project", "read_participant", "read_project", "sample_project", "with_participant",
+    "write_project",
+]  # fmt: skip
 
 MAX_PROJECT_NAME = 63
 
@@ -73,6 +78,43 @@ def read_project(path: Path) -> tuple[Project, list[str]]:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
 
 
+def read_participant(path: Path, kind: Kind) -> tuple[Participant, list[str]]:
+    """Read a file with one site or user: name, organisation, for users their role.
+
+    Returns:
+        The participant, and warnings: what in the file has no effect here.
+
+    Raises:
+        ConfigError: The file or what it says cannot be used.
+    """
+    from flpoc.settings import read_file
+
+    data = read_file(path)
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{path}: wanted are name and org{', and role' if kind == 'user' else ''}")
+    if KINDS.get(data.get("type", TYPES[kind])) != kind:
+        raise ConfigError(f"{path}: type: {_shown(data['type'])} is not {TYPES[kind]!r}")
+    warnings: list[str] = []
+    found = parse_participant({**data, "type": TYPES[kind]}, f"{path}: participant", warnings)
+    assert found is not None
+    return found[0], warnings
+
+
+def with_participant(project: Project, one: Participant) -> Project:
+    """Give the project with one more participant, or with another in the place of one of the same name.
+
+    Raises:
+        ConfigError: The name belongs to a participant of another kind, or cannot be used.
+    """
+    same = [other for other in project.participants if other.name == one.name]
+    if same and same[0].kind != one.kind:
+        raise ConfigError(f"{one.name!r} is a {same[0].kind} of project {project.name!r}", hint="choose another name")
+    rest = tuple(other for other in project.participants if other.name != one.name)
+    changed = attrs.evolve(project, participants=(*rest, one))
+    check_project(changed)
+    return changed
+
+
 def parse_project(data: Any) -> tuple[Project, list[str]]:
     """Turn the plain data of a project file into a project, and warnings."""
     if not isinstance(data, Mapping):
@@ -120,7 +162,15 @@ def write_project(project: Project, path: Path) -> None:
         "plugins": list(project.plugins),
         "participants": [entry_of(one, project.port) for one in project.participants],
     }
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    write_whole(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a project file, all of it or nothing.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
