@@ -149,7 +149,7 @@ def _decide(incoming: Incoming, said: Profile, ca: Ca, words: Words) -> Person:
         raise KitError(f"{one.name!r} is the name of the server", code="INVALID_NAME", hint="ask with another name")
     org = words.org or one.org
     if problem := name_problem("org", org):
-        raise KitError(f"--org: {problem}", code="INVALID_NAME")
+        raise KitError(f"--org: {problem}", code="INVALID_NAME", hint="give the organisation's name in this form")
     if words.role and one.kind != "user":
         raise KitError(f"{one.name} is a {one.kind} and has no role", code="INVALID_CERT_TYPE", hint="leave out --role")
     if one.role == _ALL_RIGHTS and not words.role:

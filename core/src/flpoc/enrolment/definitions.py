@@ -150,6 +150,7 @@ def as_project(profile: Profile, one: Participant) -> Project:
     )
 
 
+_CORRECT = "correct it there, then try again"
 _SERVER_HINT = "for example: server: {host: fl.hospital.org, fed_learn_port: 8002}"
 _DEFINITION_HINT = "wanted is `name: PROJECT` and `participants:` with one entry: name, type, org, for users role"
 
@@ -160,7 +161,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise KitError(f"{path}: {error.message}", hint=error.hint, code="INVALID_PROJECT_FILE") from None
+        raise KitError(f"{path}: {error.message}", hint=error.hint or _CORRECT, code="INVALID_PROJECT_FILE") from None
 
 
 def _read(path: Path) -> Any:
@@ -171,10 +172,10 @@ def _read(path: Path) -> Any:
     try:
         data = read_file(path)
     except ConfigError as error:
-        raise KitError(error.message, hint=error.hint, code="INVALID_PROJECT_FILE") from None
+        raise KitError(error.message, hint=error.hint or _CORRECT, code="INVALID_PROJECT_FILE") from None
     if not isinstance(data, Mapping):
         what = "the file is empty" if data is None else "wanted are keys and values"
-        raise KitError(f"{path}: {what}", code="INVALID_PROJECT_FILE")
+        raise KitError(f"{path}: {what}", code="INVALID_PROJECT_FILE", hint=_CORRECT)
     return data
 
 
@@ -228,7 +229,7 @@ def _check_person(data: Any, where: Path | str) -> None:
     for key, what, value in (("name", kind, name), ("org", "org", data.get("org"))):
         problem = name_problem(what, value) if isinstance(value, str) else f"{value!r} is not text"
         if problem:
-            raise KitError(f"{where}: participants[0].{key}: {problem}", code="INVALID_NAME")
+            raise KitError(f"{where}: participants[0].{key}: {problem}", code="INVALID_NAME", hint=_CORRECT)
     if kind == "user" and role not in ROLES:
         hint = did_you_mean(str(role), ROLES)
         raise KitError(f"{where}: participants[0].role: {role!r} is not a role", code="INVALID_CERT_TYPE", hint=hint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flpoc.enrolment.documents import FORMAT, as_document, as_fingerprint, is_version, now
-from flpoc.errors import FlpocError, KitError, UsageError
+from flpoc.errors import FlpocError, IntegrityError, KitError, UsageError
 from flpoc.provision.authority import KEY, ROOT, LocalAuthority
 from flpoc.provision.building import latest_prod
 from flpoc.provision.files import read_guarded, read_secret, remove_tree, write_new
@@ -109,7 +109,7 @@ def open_ca(folder: Path) -> Ca:
     Raises:
         KitError: There is none (code CA_NOT_FOUND), or it cannot be used (CA_LOAD_FAILED).
     """
-    from flpoc.provision.identity import name_of, read_roots, verify_signature
+    from flpoc.provision.identity import name_of, read_roots
 
     if not (folder / ROOT).exists() and not (folder / KEY).exists():
         raise KitError(
@@ -121,11 +121,21 @@ def open_ca(folder: Path) -> Ca:
         root = read_guarded(folder / ROOT)
         if len(read_roots(root)) != 1:
             raise KitError(f"{folder / ROOT}: wanted is one certificate")
-        verify_signature(root, b"", LocalAuthority().sign(folder, b""))
+        _check_key(folder, root)
         project = name_of(_certificate(root).subject)
         return Ca(folder, project, _version_in(folder), root)
     except FlpocError as error:
-        raise KitError(f"the authority in {folder}: {error.message}", code="CA_LOAD_FAILED", hint=error.hint) from None
+        hint = error.hint or "restore the whole folder from a backup"
+        raise KitError(f"the authority in {folder}: {error.message}", code="CA_LOAD_FAILED", hint=hint) from None
+
+
+def _check_key(folder: Path, root: bytes) -> None:
+    from flpoc.provision.identity import verify_signature
+
+    try:
+        verify_signature(root, b"", LocalAuthority().sign(folder, b""))
+    except IntegrityError:
+        raise KitError(f"{folder / KEY} is not the key of {ROOT}") from None
 
 
 def fingerprint_of(root: bytes) -> str:
