@@ -28,7 +28,7 @@ FLOORS = (
     # the processes, and what runs in them
     "client runner server simulate site workflows",
     # what an operator works with
-    "poc recipe session",
+    "enrolment poc preflight recipe session",
     "cli",
 )
 #: Not on a floor, and why.

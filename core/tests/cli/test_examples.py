@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import shlex
+import shutil
+import socket
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -17,6 +21,8 @@ from flpoc.cli.root import Root
 
 #: Groups whose commands need nothing but an installed flpoc.
 SELF_SUFFICIENT = ("plugins", "version")
+#: Commands that need files, and nothing that runs.
+OF_FILES = ("cert", "package", "preflight-check", "provision")
 
 
 def leaves(command, path):
@@ -69,6 +75,61 @@ def test_examples_that_need_nothing_succeed(example, capsys, tmp_path, monkeypat
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "hooks.py").write_text("FLPOC_API = 1", encoding="utf-8")
+    status = main(shlex.split(example)[1:])
+    said = capsys.readouterr()
+    assert status == 0, said
+    assert said.out
+
+
+def write_files(port: int) -> None:
+    """The files that examples name, as somebody would have written them."""
+    from flpoc.provision.sample import SAMPLE
+
+    person = "name: example_project\nparticipants:\n  - name: {}\n    org: alpha\n    type: {}\n"
+    files = {
+        "project.yml": SAMPLE.replace("8002", str(port)),
+        "profile.yaml": f"name: example_project\nserver: {{host: localhost, fed_learn_port: {port}}}\n",
+        "hospital-a.yaml": person.format("hospital-a", "client"),
+        "alice.yaml": person.format("alice@hospital.org", "admin") + "    role: lead\n",
+        "site-3.yml": "name: site-3\norg: nvidia\n",
+        "alice.yml": "name: alice@hospital.org\norg: nvidia\nrole: lead\n",
+    }
+    for name, text in files.items():
+        Path(name).write_text(text, encoding="utf-8")
+
+
+def do_what_comes_before(example: str) -> None:
+    """Run the commands that somebody would have run before the one of an example."""
+    lines: list[str] = []
+    if example.startswith("flpoc provision -g"):
+        Path("project.yml").unlink()
+    elif "--add-" in example or "preflight-check" in example:
+        lines = ["provision"]
+    elif example.startswith(("flpoc cert approve", "flpoc package")):
+        requests = [f"cert request -p {name}.yaml" for name in ("hospital-a", "alice")]
+        lines = ["cert init --profile profile.yaml -o ca", *requests]
+    for line in lines:
+        assert main(shlex.split(line)) == 0
+    for path in Path().glob("*/*.request.zip"):
+        shutil.copy(path, path.name)
+    if example.startswith("flpoc package"):
+        assert main(shlex.split("cert approve hospital-a.request.zip -c ca --profile profile.yaml")) == 0
+
+
+@pytest.mark.parametrize(
+    "example",
+    [example for path, command in installed() if path.split()[1] in OF_FILES for example in command.examples],
+)
+def test_examples_that_need_files_succeed(example, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        write_files(free.getsockname()[1])
+    do_what_comes_before(example)
+    if "FINGERPRINT" in example:
+        fingerprint = json.loads(Path("ca/ca.json").read_text(encoding="utf-8"))["fingerprint"]
+        example = example.replace("FINGERPRINT", fingerprint)
+    capsys.readouterr()
     status = main(shlex.split(example)[1:])
     said = capsys.readouterr()
     assert status == 0, said

@@ -401,3 +401,30 @@ def test_every_step_can_be_read_again_by_the_code_that_wrote_it(made: Path):
         except FlpocError as error:
             pytest.fail(error.message)
         assert asked.request.request_id == answer.signed.request_id
+
+
+def test_plugins_whose_files_a_kit_will_not_have_are_named(world: World):
+    import types
+
+    from flpoc import API, hookimpl
+    from flpoc.enrolment.approving import Words, approve
+    from flpoc.plugins import Plugins
+    from flpoc.provisioning import KitFile, Project
+
+    @hookimpl
+    def flpoc_kit_files(project: Project) -> list[KitFile]:
+        return [KitFile(one.name, "startup/context", b"secret", secret=True) for one in project.sites]
+
+    module = types.ModuleType("adding_hooks")
+    vars(module).update(FLPOC_API=API, flpoc_kit_files=flpoc_kit_files)
+    import sys
+
+    sys.modules["adding_hooks"] = module
+    try:
+        plugins = Plugins.load(private=["adding_hooks"])
+    finally:
+        del sys.modules["adding_hooks"]
+    asked = world / "hospital-a" / "hospital-a.request.zip"
+    done = approve(asked, world / "ca", world / "profile.yaml", Words(), force=True, plugins=plugins)
+    assert any("adding_hooks" in one for one in done.warnings)
+    assert not any(b"secret" in content for content in files_of(world.folder).values())

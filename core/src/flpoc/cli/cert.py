@@ -13,6 +13,6 @@ _TABLE = (
 )
 
 
-@click.group(cls=Group, table=_TABLE, help="Ask for certificates, and issue them; private keys stay where they are.")
+@click.group(cls=Group, table=_TABLE, help="Ask for certificates and issue them; private keys stay where they are.")
 def cert() -> None:
     pass

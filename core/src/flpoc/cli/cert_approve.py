@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli.call import Call
 from flpoc.cli.command import Command
 from flpoc.cli.options import Number, option
 from flpoc.errors import UsageError, did_you_mean
@@ -35,7 +36,9 @@ from flpoc.provisioning import ROLES
     help="How long the certificate lasts; not longer than the authority.",
 )  # fmt: skip
 @option("--force", is_flag=True, help="Replace an answer that is there.")
+@click.pass_obj
 def approve(
+    call: Call,
     *,
     archive: str,
     ca_dir: str,
@@ -56,7 +59,8 @@ def approve(
     if role and role not in ROLES:
         raise UsageError(f"--role: {role!r} is not a role", hint=did_you_mean(role, ROLES))
     words = Words(role, org, valid_days)
-    done = approve(Path(archive), Path(ca_dir), Path(profile), words, out=Path(out) if out else None, force=force)
+    target = Path(out) if out else None
+    done = approve(Path(archive), Path(ca_dir), Path(profile), words, out=target, force=force, plugins=call.plugins)
     return _report(done)
 
 

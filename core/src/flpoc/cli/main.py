@@ -9,7 +9,7 @@ from collections.abc import Sequence
 #: Modules named here are imported when their command is called, not before.
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("audit", "flpoc.cli.audit:audit", "Check and show the audit logs of servers and sites."),
-    ("cert", "flpoc.cli.cert:cert", "Ask for certificates, and issue them; private keys stay where they are."),
+    ("cert", "flpoc.cli.cert:cert", "Ask for certificates and issue them; private keys stay where they are."),
     ("config", "flpoc.cli.config:config", "Show and change this user's settings and startup kits."),
     ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
     ("package", "flpoc.cli.package:package", "Make a startup kit of an approved request."),

@@ -17,7 +17,7 @@ from flpoc.formatting import Report, Table
 @click.command(
     "preflight-check",
     cls=Command,
-    examples=("flpoc preflight-check -p workspace/example_project/prod_00/site-1",),
+    examples=("flpoc preflight-check -p workspace/example_project/prod_00/server1",),
     mutating=False,
     idempotent=True,
 )

@@ -6,6 +6,7 @@ import base64
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -38,6 +39,9 @@ from flpoc.provision.kit_settings import ROOT, settings_of
 from flpoc.provision.names import name_problem
 from flpoc.provision.project_file import TYPES, check_project
 from flpoc.provisioning import CertificateRequest, Participant, Project
+
+if TYPE_CHECKING:
+    from flpoc.plugins import Plugins
 
 #: Whoever has this role gets it by the words of whoever approves, never because of a request alone.
 _ALL_RIGHTS = "project_admin"
@@ -84,7 +88,14 @@ class Approved:
 
 
 def approve(
-    archive: Path, ca_folder: Path, profile: Path, words: Words, *, out: Path | None = None, force: bool = False
+    archive: Path,
+    ca_folder: Path,
+    profile: Path,
+    words: Words,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    plugins: Plugins | None = None,
 ) -> Approved:
     """Certify the key of a request, and say what kit is to be made with it.
 
@@ -100,6 +111,7 @@ def approve(
         words: What whoever approves decides.
         out: Where to write the answer; beside the request, if not given.
         force: Replace an answer that is there.
+        plugins: What would add files to kits; it is said that they are not in this one.
 
     Raises:
         KitError: Something is wrong; the code says what.
@@ -124,8 +136,8 @@ def approve(
         ROOT: ca.root_pem,
     }
     _write(target, files)
-    who = identity_of(certificate)
-    return Approved(target, signed, who, incoming.request, ca.fingerprint, incoming.dropped)
+    warnings = (*incoming.dropped, *_not_carried(project, person.name, plugins))
+    return Approved(target, signed, identity_of(certificate), incoming.request, ca.fingerprint, warnings)
 
 
 def _decide(incoming: Incoming, said: Profile, ca: Ca, words: Words) -> Person:
@@ -213,6 +225,13 @@ def _answer(ca: Ca, project: Project, person: Person, request: Request, certific
         manifest=manifest.decode(),
         manifest_signature=base64.b64encode(LocalAuthority().sign(ca.folder, manifest)).decode(),
     )
+
+
+def _not_carried(project: Project, name: str, plugins: Plugins | None) -> list[str]:
+    """Name the plugins whose files a kit of a request does not have: an answer travels, and they may be secret."""
+    answers = plugins.contributions("kit_files", project=project) if plugins is not None else ()
+    adding = sorted({record.name for record, file in answers if getattr(file, "participant", "") == name})
+    return [f"Plugin {one} adds files to kits of `flpoc provision`; this kit will not have them." for one in adding]
 
 
 def _write(target: Path, files: Mapping[str, bytes]) -> None:

@@ -56,7 +56,8 @@ def _findings(folder: Path, kind: Kind, state: Path | None, within: float) -> It
         check_kit(folder)
     except FlpocError as error:
         # with a key that does not fit, or another's certificate, nothing that follows would say anything
-        yield Finding.failed("kit", error)
+        hint = error.hint or "copy the whole kit again, or have it made anew"
+        yield Finding("kit", "error", error.message, hint)
         return
     yield Finding("kit", "ok", f"{kit.settings.name}, a {kind} of project {kit.settings.project}")
     certificate = _certificate(kit)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import attrs
@@ -39,12 +38,3 @@ def overall(findings: Iterable[Finding]) -> Status:
     """The worst of all: one error is an error of the whole."""
     found = {one.status for one in findings}
     return "error" if "error" in found else "warning" if "warning" in found else "ok"
-
-
-@contextlib.contextmanager
-def checking(component: str, into: list[Finding]) -> Iterator[None]:
-    """Make an error of the block the finding of a *component*."""
-    try:
-        yield
-    except FlpocError as error:
-        into.append(Finding.failed(component, error))
