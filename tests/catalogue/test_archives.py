@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from flpoc.errors import DeadlineError, FlpocError, IntegrityError, ResourceError
-from flpoc.jobs.spec import FileEntry, JobSpec, ScriptSpec
+from flpoc.jobs.paths import FileEntry
+from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.server.submissions import in_time
 from flpoc.session import Session
 

@@ -23,8 +23,7 @@ import pytest
 
 from flpoc.errors import FlpocError, IntegrityError, ResourceError
 from flpoc.jobs.archive import pack, read, unpack
-from flpoc.jobs.paths import Limits, check_paths
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry, Limits, check_paths
 
 FILES = {
     "code/train.py": b"print('hello')\n" * 50,
@@ -431,7 +430,7 @@ def test_a_large_file_takes_little_memory_to_pack_and_unpack(tmp_path: Path) -> 
         import hashlib, os, resource
         from pathlib import Path
         from flpoc.jobs.archive import pack, unpack
-        from flpoc.jobs.spec import FileEntry
+        from flpoc.jobs.paths import FileEntry
         folder = Path({str(tmp_path)!r})
         noise = hashlib.shake_256(b"noise").digest(1 << 20)
         with (folder / "big").open("wb") as file:

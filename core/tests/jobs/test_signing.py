@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from flpoc.errors import AuthError, FlpocError, IntegrityError
+from flpoc.jobs.paths import FileEntry
 from flpoc.jobs.signing import LIFETIME, MAX_MANIFEST_BYTES, sign_job, verify_job
-from flpoc.jobs.spec import FileEntry, JobSpec, ScriptSpec, SignedJob
+from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
 from flpoc.provision.identity import sign
 
 NOW = datetime.datetime(2026, 5, 1, 12, 0, 0, tzinfo=datetime.UTC)

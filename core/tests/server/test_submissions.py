@@ -9,7 +9,7 @@ import pytest
 
 from flpoc.errors import FlpocError
 from flpoc.jobs.archive import unpack
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry
 from flpoc.server.submissions import _nameless
 from flpoc.session import Session
 

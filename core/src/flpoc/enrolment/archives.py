@@ -10,8 +10,7 @@ from pathlib import Path
 from flpoc.enrolment.documents import sha256
 from flpoc.errors import FlpocError, KitError
 from flpoc.jobs.archive import pack, read
-from flpoc.jobs.paths import Limits
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry, Limits
 from flpoc.provision.files import write_new
 
 #: What one of our archives may hold; a certificate with many host names is the largest file in it.

@@ -23,8 +23,7 @@ from typing import BinaryIO
 import attrs
 
 from flpoc.errors import FlpocError, IntegrityError, ResourceError
-from flpoc.jobs.paths import Limits, check_paths
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry, Limits, check_paths
 from flpoc.models.checksums import opened, refusal, refusals
 
 _LOCAL = struct.Struct("<4s5H3I2H")

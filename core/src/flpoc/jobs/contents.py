@@ -9,8 +9,7 @@ from pathlib import Path
 
 from flpoc.errors import IntegrityError, ResourceError, UsageError
 from flpoc.jobs.archive import pack
-from flpoc.jobs.paths import Limits, check_paths
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry, Limits, check_paths
 from flpoc.models.checksums import opened, refusals, sha256_file
 
 CODE = "code"

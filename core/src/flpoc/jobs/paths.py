@@ -16,6 +16,15 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @attrs.frozen
+class FileEntry:
+    """A file of a job: path below the job folder, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen
 class Limits:
     """What a job's files may take.
 

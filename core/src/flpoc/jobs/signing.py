@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flpoc.errors import AuthError, ConfigError, IntegrityError, KitError
-from flpoc.jobs.spec import FileEntry, JobSpec, Manifest, SignedJob
+from flpoc.jobs.paths import FileEntry
+from flpoc.jobs.spec import JobSpec, Manifest, SignedJob
 from flpoc.settings import canonical_json, parse_json, structure
 
 if TYPE_CHECKING:

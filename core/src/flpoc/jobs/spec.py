@@ -10,6 +10,7 @@ import attrs
 from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
+from flpoc.jobs.paths import FileEntry
 from flpoc.tracking import TrackerSpec
 
 #: In ``scripts``, what holds for every site that is not named.
@@ -204,15 +205,6 @@ class JobSpec:
     def least(self) -> int:
         """How many sites it takes to start."""
         return self.min_clients or len(self.sites) or 1
-
-
-@attrs.frozen
-class FileEntry:
-    """A file of a job: path below the job folder, size in bytes, SHA-256 in hex."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from typing import Any
 from flpoc.errors import FlpocError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt, Attempts, signal_name
-from flpoc.jobs.spec import FileEntry
+from flpoc.jobs.paths import FileEntry
 from flpoc.jobs.states import Cause
 from flpoc.launching import Needs, Status
 from flpoc.server.files import ServerFiles
