@@ -178,7 +178,9 @@ def test_role_and_organisation_are_those_that_whoever_approves_says(
     done = flpoc("cert", "approve", f"{name}/{name}.request.zip", *APPROVE, "--force", *words)
     assert (done.data["role"], done.data["org"]) == (role, org)
     assert ("Asked for was" in done.said) == bool(words)
-    who = load_kit(Path(flpoc("package", f"{name}/{name}.signed.zip").data["kit"])).identity
+    packaged = flpoc("package", f"{name}/{name}.signed.zip")
+    assert ("Asked for was" in packaged.said) == bool(words), "whoever asked hears it, too"
+    who = load_kit(Path(packaged.data["kit"])).identity
     assert (who.role, who.org) == (role, org)
 
 

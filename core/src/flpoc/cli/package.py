@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -37,10 +38,17 @@ def package(archive: str, workspace: str, request_dir: str | None, fingerprint: 
     folder = Path(request_dir) if request_dir else None
     done = make(Path(archive), Path(workspace), request_folder=folder, fingerprint=fingerprint, force=force)
     kit, who = done.kit, done.answer.identity
-    use = f"flpoc config add {who.name} {kit.folder}" if kit.kind == "user" else str(kit.folder / STARTUP / "start.sh")
+    place = quote(str(kit.folder))
+    use = f"flpoc config add {who.name} {place}" if kit.kind == "user" else f"{place}/{STARTUP}/start.sh"
+    asked, one = done.request.participant, done.answer.signed.participant
+    warnings = [
+        f"Asked for was the {what} {getattr(asked, what)!r}; approved is {getattr(one, what)!r}."
+        for what in ("org", "role")
+        if getattr(asked, what) != getattr(one, what)
+    ]
     data = {
         "name": who.name,
-        "type": done.answer.signed.participant.type,
+        "type": one.type,
         "org": who.org,
         "role": who.role or None,
         "project": who.project,
@@ -52,9 +60,8 @@ def package(archive: str, workspace: str, request_dir: str | None, fingerprint: 
         "rootca_fingerprint_sha256": done.answer.fingerprint,
         "fingerprint_checked": done.fingerprint_checked,
         "replaced": done.replaced,
-        "next_step": f"flpoc preflight-check -p {kit.folder}",
+        "next_step": f"flpoc preflight-check -p {place}",
     }
-    warnings = []
     if not done.fingerprint_checked:
         warnings.append(
             f"The CA has the fingerprint {done.answer.fingerprint}, and nobody has said that it must: "
@@ -63,7 +70,7 @@ def package(archive: str, workspace: str, request_dir: str | None, fingerprint: 
     text = (
         f"Kit:    {kit.folder}" + (" (replaced)" if done.replaced else ""),
         f"Server: {kit.server_address}",
-        f"Check:  flpoc preflight-check -p {kit.folder}",
+        f"Check:  flpoc preflight-check -p {place}",
         f"Use:    {use}",
     )
     return Report(data=data, text=text, warnings=warnings)

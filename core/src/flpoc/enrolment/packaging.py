@@ -8,8 +8,17 @@ from pathlib import Path
 import attrs
 
 from flpoc.enrolment.answers import Answer, read_answer
-from flpoc.enrolment.definitions import Definition, Profile, as_project
-from flpoc.enrolment.documents import REQUEST, SITE, csr_name, key_name, parse_fingerprint, parse_request, sha256
+from flpoc.enrolment.definitions import Profile, as_project
+from flpoc.enrolment.documents import (
+    REQUEST,
+    SITE,
+    Request,
+    csr_name,
+    key_name,
+    parse_fingerprint,
+    parse_request,
+    sha256,
+)
 from flpoc.enrolment.incoming import read_site
 from flpoc.errors import ConfigError, FlpocError, KitError
 from flpoc.provision.building import put_in, staging_in
@@ -19,7 +28,6 @@ from flpoc.provision.kit_files import as_json, local_files, seal, startup_files,
 from flpoc.provision.kit_settings import CONNECT, LOCAL, ROOT, STARTUP
 from flpoc.provision.kits import Kit, find_kit, load_kit
 from flpoc.provision.names import split_address
-from flpoc.provisioning import Participant
 
 _ASK_AGAIN = "use the folder that `flpoc cert request` has made for this request, on this machine"
 
@@ -31,6 +39,7 @@ class Packaged:
     Attributes:
         kit: The kit.
         answer: What it was made of.
+        request: What was asked for.
         request_folder: Where the key was found; it still is there.
         fingerprint_checked: Whether somebody has said which authority it must be.
         replaced: Whether a kit of this name gave way.
@@ -38,6 +47,7 @@ class Packaged:
 
     kit: Kit
     answer: Answer
+    request: Request
     request_folder: Path
     fingerprint_checked: bool
     replaced: bool
@@ -67,10 +77,10 @@ def package(
         )
     answer = read_answer(archive, wanted)
     folder = request_folder or _find_folder(archive, answer)
-    said = _check_folder(folder, answer)
+    request, address = _check_folder(folder, answer)
     key = _find_key(folder, answer)
-    kit, replaced = _build(answer, said, key, workspace, force=force)
-    return Packaged(kit, answer, folder, bool(wanted), replaced)
+    kit, replaced = _build(answer, address, key, workspace, force=force)
+    return Packaged(kit, answer, request, folder, bool(wanted), replaced)
 
 
 # -- the folder of the request
@@ -93,8 +103,8 @@ def _find_folder(archive: Path, answer: Answer) -> Path:
     )
 
 
-def _check_folder(folder: Path, answer: Answer) -> Definition:
-    """Check that it is the folder of the request that was answered; gives the definition in it."""
+def _check_folder(folder: Path, answer: Answer) -> tuple[Request, str]:
+    """Check that it is the folder of the request that was answered; gives it, and the address that it wants to dial."""
     signed, name = answer.signed, answer.signed.participant.name
     if not folder.is_dir():
         raise KitError(f"{folder}: no such folder", code="REQUEST_DIR_NOT_FOUND", hint=_ASK_AGAIN)
@@ -116,11 +126,12 @@ def _check_folder(folder: Path, answer: Answer) -> Definition:
         text = f"{folder / REQUEST} asks for something else than was answered"
         raise KitError(text, code="REQUEST_METADATA_MISMATCH", hint=_ASK_AGAIN)
     site = read_guarded(folder / SITE)
-    said = read_site(site, str(folder / SITE))
     if sha256(site) != signed.site_sha256:
+        read_site(site, str(folder / SITE))
         text = f"{folder / SITE} was changed after it was sent"
         raise KitError(text, code="LOCAL_SITE_MISMATCH", hint="ask again with `flpoc cert request --force`")
-    return said
+    # as it was approved; what of it is still needed is rarely there, and reading YAML takes its time
+    return request, read_site(site, str(folder / SITE)).participant.connect_to if b"connect_to" in site else ""
 
 
 def _find_key(folder: Path, answer: Answer) -> bytes:
@@ -146,7 +157,7 @@ def _find_key(folder: Path, answer: Answer) -> bytes:
 # -- the kit
 
 
-def _build(answer: Answer, said: Definition, key: bytes, workspace: Path, *, force: bool) -> tuple[Kit, bool]:
+def _build(answer: Answer, address: str, key: bytes, workspace: Path, *, force: bool) -> tuple[Kit, bool]:
     signed = answer.signed
     name = signed.participant.name
     try:
@@ -157,7 +168,7 @@ def _build(answer: Answer, said: Definition, key: bytes, workspace: Path, *, for
                 _may_replace(prod / name, force=force)
             _refuse_other_authority(prod, answer)
             made = staging / name
-            _write(made, answer, said, key)
+            _write(made, answer, address, key)
             home.mkdir(mode=0o700, exist_ok=True)
             if not prod.exists():
                 make_folder(prod)
@@ -192,7 +203,7 @@ def _roots_in(prod: Path) -> Iterable[Path]:
     return sorted(prod.glob(f"*/{STARTUP}/{ROOT}")) if prod.is_dir() else ()
 
 
-def _write(kit: Path, answer: Answer, said: Definition, key: bytes) -> None:
+def _write(kit: Path, answer: Answer, address: str, key: bytes) -> None:
     """Write the kit, and see that it is exactly the one that was approved."""
     signed = answer.signed
     one = signed.participant
@@ -205,7 +216,7 @@ def _write(kit: Path, answer: Answer, said: Definition, key: bytes) -> None:
         )
         write_key(kit, one.kind, key)
         seal(kit, *signed.seal)
-        _write_address(kit, said.participant, signed.server.port)
+        _write_address(kit, address if one.kind != "server" else "", signed.server.port)
         load_kit(kit, kind=one.kind)
     except FlpocError as error:
         raise KitError(
@@ -215,8 +226,8 @@ def _write(kit: Path, answer: Answer, said: Definition, key: bytes) -> None:
         ) from None
 
 
-def _write_address(kit: Path, one: Participant, port: int) -> None:
+def _write_address(kit: Path, address: str, port: int) -> None:
     """Where this participant dials the server, if it has said so itself."""
-    if one.kind != "server" and one.connect_to:
-        host, dialled = split_address(one.connect_to, port, "connect_to")
+    if address:
+        host, dialled = split_address(address, port, "connect_to")
         write_new(kit / LOCAL / CONNECT, as_json({"host": host, "port": dialled}))
