@@ -162,6 +162,8 @@ PROJECT = {
     "launcher": "Which launcher starts services and jobs; `local` unless something else is said.",
     "authority": "Which authority issues certificates; `local-ca` unless something else is said.",
     "plugins": "Names of the plugins that server and sites may load; `[local]` unless something else is said.",
+    "studies": "With `api_version: 4`: the studies that the server begins with, "
+    "`NAME: {site_orgs: {ORG: [SITE]}, admins: [USER]}`; later `flpoc study` changes them.",
 }
 
 #: Keys of a participant in project.yml.
@@ -202,6 +204,8 @@ FILES = {
     "WORKSPACE/PROJECT/prod_NN/NAME/": "The startup kit of a participant.",
     "WORKSPACE/PROJECT/prod_NN/NAME/startup/": "Certificate, key and settings; signed, changed by nobody.",
     "WORKSPACE/PROJECT/prod_NN/NAME/local/": "What the owner of the kit decides: policy, address to dial.",
+    "WORKSPACE/PROJECT/prod_NN/SERVER/local/study_registry.json": "The studies with which the server starts for the "
+    "first time.",
     "WORKSPACE/PROJECT/prod_NN/NAME/transfer/": "Where relative job folders are looked for, too.",
     "WORKSPACE/PROJECT/prod_NN/NAME/poc_console.log": "The log of a server or site of a proof of concept.",
     "WORKSPACE/PROJECT/ca/": "The project's certificate authority. Whoever reads it can issue kits.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,21 @@ class Participant:
 
 
 @attrs.frozen
+class ProjectStudy:
+    """A study that a project begins with.
+
+    Attributes:
+        name: Its name.
+        site_orgs: Organisation to the names of its sites.
+        users: Names of the users who may work in it.
+    """
+
+    name: str
+    site_orgs: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    users: tuple[str, ...] = ()
+
+
+@attrs.frozen
 class Project:
     """A federation: one server, sites, users.
 
@@ -48,6 +64,7 @@ class Project:
         authority: Which authority issues its certificates.
         launcher: Which launcher starts its services in a proof of concept, and its jobs.
         plugins: Names of the plugins that servers and sites may load.
+        studies: The studies that it begins with, besides ``default``.
     """
 
     name: str
@@ -57,6 +74,7 @@ class Project:
     authority: str = "local-ca"
     launcher: str = "local"
     plugins: tuple[str, ...] = ("local",)
+    studies: tuple[ProjectStudy, ...] = ()
 
     @property
     def server(self) -> Participant:

@@ -114,7 +114,6 @@ def test_the_sample_is_the_documented_one():
 WARNED = {
     "builders": (HEAD + SERVER + "builders: [{path: x}]\n", "builders: has no effect"),
     "packager": (HEAD + SERVER + "packager: {path: x}\n", "packager: has no effect"),
-    "studies": (HEAD.replace("3", "4") + SERVER + "studies: {a: {}}\n", "studies: has no effect"),
     "overseer": (HEAD + SERVER + "  - {name: o, type: overseer, org: nvidia}\n", "overseer has no effect"),
     "admin port": (
         HEAD + "  - {name: s, type: server, org: n, admin_port: 8003}\n",

@@ -277,4 +277,3 @@ def _add(kit: Path, file: KitFile, startup: dict[str, bytes]) -> None:
     top, _, rest = file.path.partition("/")
     if top == layout.STARTUP:
         startup[rest] = file.content
-

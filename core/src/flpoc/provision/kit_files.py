@@ -15,6 +15,7 @@ from typing import Any
 from flpoc.provision import kit_settings as layout
 from flpoc.provision import rights
 from flpoc.provision.files import make_folder, write_new
+from flpoc.provision.project_studies import REGISTRY, studies_document
 from flpoc.provisioning import Kind, Participant, Project
 
 _START = "start.sh"
@@ -43,6 +44,8 @@ def local_files(project: Project, one: Participant) -> dict[str, bytes]:
         return {}
     # written out, so that the owner sees what holds and can change it
     files = {rights.AUTHORIZATION: as_json({"format": layout.FORMAT, "permissions": rights.DEFAULT})}
+    if one.kind == "server" and project.studies:
+        files[REGISTRY] = as_json({"format": layout.FORMAT, "studies": studies_document(project.studies)})
     if one.kind == "site":
         files[layout.POLICY] = as_json(layout.default_policy(project.launcher))
     return files

@@ -14,12 +14,15 @@ _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _ORG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
+_STUDY = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
+
 _SHAPES = {
     "site": (_SITE, "letters, digits, '-' and '_', at most 63, starting with a letter or digit"),
     "user": (_USER, "an e-mail address, such as lead@hospital.org"),
     "server": (_HOST, "a host name, such as fl.hospital.org"),
     "org": (_ORG, "letters, digits, '_', '-' and '.', at most 63"),
     "component": (_PROJECT, "letters, digits, '_', '-' and '.', at most 63, starting with a letter or digit"),
+    "study": (_STUDY, "lower case letters, digits, '-' and '_', at most 63, a letter or digit at both ends"),
     "project": (_PROJECT, "letters, digits, '_', '-' and '.', at most 63, starting with a letter or digit"),
 }
 
@@ -28,13 +31,15 @@ _RESERVED = frozenset({"admin", "all"})
 
 
 def name_problem(kind: str, name: str) -> str:
-    """Say what is wrong with a *name* of a server, site, user, org, project or component; empty if nothing is."""
+    """Say what is wrong with the *name* of a participant, org, study, project or component; empty if nothing is."""
     pattern, wanted = _SHAPES[kind]
     if not pattern.fullmatch(name):
         return f"{name[:80]!r} is not a name of a {kind}: wanted is {wanted}"
     lowered = name.casefold()
     if kind in ("server", "site") and lowered in _RESERVED:
         return f"{name!r} is a reserved name"
+    if kind == "study" and name == "default":
+        return f"{name!r} always exists, and everybody is in it"
     if kind == "site" and lowered == "server":
         return f"{name!r} is a reserved name: a site cannot have it"
     return ""

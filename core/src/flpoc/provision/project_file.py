@@ -13,6 +13,7 @@ import attrs
 from flpoc.errors import ConfigError, did_you_mean
 from flpoc.provision.names import check_host, check_port, join_address, split_address
 from flpoc.provision.project_rules import check_project, sample_project
+from flpoc.provision.project_studies import parse_studies, studies_document
 from flpoc.provisioning import Kind, Participant, Project
 
 __all__ = [
@@ -21,17 +22,18 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_PROJECT_NAME = 63
+#: The first version of the file that has studies.
+_WITH_STUDIES = 4
 
 #: What a project file calls the kinds of participants.
 KINDS: dict[str, Kind] = {"server": "server", "client": "site", "site": "site", "admin": "user", "user": "user"}
 TYPES: dict[Kind, str] = {"server": "server", "site": "client", "user": "admin"}
 
-_OURS = ("api_version", "name", "description", "participants", "launcher", "authority", "plugins")
+_OURS = ("api_version", "name", "description", "participants", "launcher", "authority", "plugins", "studies")
 #: Keys of the same file of another system: why each has no effect here.
 _FOREIGN = {
     "builders": "kits are built by flpoc itself; plugins can add files to them",
     "packager": "kits are folders",
-    "studies": "studies are made with `flpoc study` on the running server",
     "connection_security": "connections are always encrypted, with certificates on both sides",
 }
 _REFUSED = {
@@ -125,6 +127,8 @@ def parse_project(data: Any) -> tuple[Project, list[str]]:
     version = data.get("api_version")
     if version not in (3, 4) or isinstance(version, bool):
         raise ConfigError(f"api_version: wanted is 3 or 4, not {_shown(version)}")
+    if "studies" in data and version != _WITH_STUDIES:
+        raise ConfigError(f"studies: there are none with api_version {version}", hint="write api_version: 4")
     people = data.get("participants")
     if not isinstance(people, list) or not people:
         raise ConfigError("participants: wanted is a list with one server, sites and users")
@@ -139,6 +143,7 @@ def parse_project(data: Any) -> tuple[Project, list[str]]:
         authority=_text(data, "authority", "", defaults.authority),
         launcher=_text(data, "launcher", "", defaults.launcher),
         plugins=_texts(data, "plugins", "", defaults.plugins),
+        studies=parse_studies(data.get("studies") or {}),
     )
     check_project(project)
     return project, warnings
@@ -154,13 +159,14 @@ def write_project(project: Project, path: Path) -> None:
 
     check_project(project)
     document = {
-        "api_version": 3,
+        "api_version": _WITH_STUDIES if project.studies else 3,
         "name": project.name,
         "description": project.description,
         "authority": project.authority,
         "launcher": project.launcher,
         "plugins": list(project.plugins),
         "participants": [entry_of(one, project.port) for one in project.participants],
+        **({"studies": studies_document(project.studies)} if project.studies else {}),
     }
     write_whole(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flpoc.errors import ConfigError, did_you_mean
 from flpoc.provision.names import check_host, check_port, name_problem, split_address
+from flpoc.provision.project_studies import check_studies
 from flpoc.provisioning import ROLES, Participant, Project
 
 SAMPLE_ORG = "nvidia"
@@ -38,6 +39,7 @@ def check_project(project: Project) -> None:
             how = "twice" if other == one.name else f"beside {other!r}: they differ only in case"
             raise ConfigError(f"participants[{place}].name: {one.name!r} is there {how}")
         taken[one.name.casefold()] = one.name
+    check_studies(project)
 
 
 def _check_participant(one: Participant, port: int, where: str) -> None:

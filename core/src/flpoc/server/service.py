@@ -21,6 +21,7 @@ from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins
 from flpoc.provision.kits import Kit
+from flpoc.provision.project_studies import read_studies
 from flpoc.server.acquaintances import Acquaintances
 from flpoc.server.blocked import Blocked
 from flpoc.server.commits import AGAIN_AFTER, until_done
@@ -110,7 +111,7 @@ class Server:
 
     async def restore(self) -> None:
         """Take up the jobs of a former server, and end what it left of others."""
-        await self.studies.restore()
+        await self.studies.restore(read_studies(self.kit.folder))
         await self.blocked.restore()
         left: dict[str, list[Attempt]] = {}
         for attempt in self.attempts.recorded():

@@ -17,10 +17,12 @@ from flpoc.errors import AuthError, FlpocError, UsageError
 from flpoc.jobs.names import STUDY_NAME
 from flpoc.provision.identity import Identity
 from flpoc.provision.names import name_problem
+from flpoc.provisioning import ProjectStudy
 from flpoc.server.store import Store
 
 DEFAULT: Final = "default"
 ADMIN: Final = "project_admin"
+_INSERT: Final = "INSERT OR REPLACE INTO studies (name, sites, users, created, by) VALUES (?, ?, ?, ?, ?)"
 
 
 @attrs.frozen
@@ -65,9 +67,17 @@ class Studies:
         self._store = store
         self._studies: dict[str, Study] = {}
 
-    async def restore(self) -> None:
-        rows = await self._store.read(lambda db: db.execute("SELECT * FROM studies").fetchall())
-        self._studies = {row["name"]: _of_row(row) for row in rows}
+    async def restore(self, first: Iterable[ProjectStudy] = ()) -> None:
+        """Read the studies; a server that starts for the first time begins with those of its project."""
+        begin = [Study(one.name, one.site_orgs, one.users, time.time()) for one in first]
+
+        def act(db: Any) -> list[Any]:
+            # the row of the default study says that this is not the first time
+            if not db.execute("SELECT 1 FROM studies WHERE name=?", (DEFAULT,)).fetchone():
+                db.executemany(_INSERT.replace("REPLACE", "IGNORE"), map(_row_of, [Study(DEFAULT), *begin]))
+            return list(db.execute("SELECT * FROM studies WHERE name<>?", (DEFAULT,)).fetchall())
+
+        self._studies = {row["name"]: _of_row(row) for row in await self._store.write(act)}
 
     # -- who is in
 
@@ -220,12 +230,7 @@ class Studies:
             raise FlpocError(message, code="INVALID_STUDY_NAME", hint="choose another name")
 
     async def _keep(self, study: Study) -> Study:
-        row = (
-            study.name, json.dumps({org: list(sites) for org, sites in study.site_orgs.items()}),
-            json.dumps(study.users), study.created, study.by,
-        )  # fmt: skip
-        query = "INSERT OR REPLACE INTO studies (name, sites, users, created, by) VALUES (?, ?, ?, ?, ?)"
-        await self._store.write(lambda db: db.execute(query, row))
+        await self._store.write(lambda db: db.execute(_INSERT, _row_of(study)))
         self._studies[study.name] = study
         return study
 
@@ -277,6 +282,11 @@ def _joined(old: Mapping[str, Iterable[str]], more: Mapping[str, Iterable[str]])
 def _without(old: Mapping[str, Iterable[str]], less: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
     left = {org: tuple(site for site in sites if site not in set(less.get(org, ()))) for org, sites in old.items()}
     return {org: sites for org, sites in left.items() if sites}
+
+
+def _row_of(study: Study) -> tuple[str, str, str, float, str]:
+    sites = {org: list(names) for org, names in study.site_orgs.items()}
+    return study.name, json.dumps(sites), json.dumps(study.users), study.created, study.by
 
 
 def _of_row(row: Any) -> Study:
