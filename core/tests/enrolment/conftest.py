@@ -15,7 +15,7 @@ import pytest
 from flpoc.cli.main import main
 from flpoc.enrolment.approving import Words, approve
 from flpoc.enrolment.archives import LIMITS, write_archive
-from flpoc.enrolment.founding import found
+from flpoc.enrolment.founding import make_ca
 from flpoc.enrolment.requesting import request
 from flpoc.jobs.archive import read
 from flpoc.provision.authority import LocalAuthority
@@ -112,7 +112,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     (folder / "profile.yaml").write_text(PROFILE.replace("PORT", port))
-    found(PROJECT, folder / "ca")
+    make_ca(PROJECT, folder / "ca")
     for name, lines in PEOPLE.items():
         file = folder / f"{name}.yaml"
         file.write_text(definition(name, lines.replace("PORT", port)))

@@ -33,10 +33,10 @@ def init(*, profile: str, folder: str, version: str | None, org: str, valid_days
     Its key is encrypted if FLPOC_CA_PASSPHRASE is set; the same passphrase is then needed to use it.
     """
     from flpoc.enrolment.definitions import read_profile
-    from flpoc.enrolment.founding import found
+    from flpoc.enrolment.founding import make_ca
 
     said = read_profile(Path(profile))
-    ca, kept = found(said.project, Path(folder), version=version, org=org, valid_days=valid_days, force=force)
+    ca, kept = make_ca(said.project, Path(folder), version=version, org=org, valid_days=valid_days, force=force)
     data = {
         "project": ca.project,
         "ca_dir": str(ca.folder.absolute()),

@@ -32,7 +32,6 @@ from flpoc.enrolment.documents import (
 from flpoc.enrolment.founding import Ca, open_ca
 from flpoc.enrolment.incoming import Incoming, read_incoming
 from flpoc.errors import FlpocError, KitError
-from flpoc.provision.authority import LocalAuthority
 from flpoc.provision.identity import Identity, identity_of
 from flpoc.provision.kit_files import manifest_of, startup_files
 from flpoc.provision.kit_settings import ROOT, settings_of
@@ -130,7 +129,7 @@ def approve(
     document = as_document(signed)
     files = {
         SIGNED: document,
-        SIGNED + SIGNATURE_SUFFIX: LocalAuthority().sign(ca.folder, document),
+        SIGNED + SIGNATURE_SUFFIX: ca.sign(document),
         SITE: incoming.site,
         certificate_name(person.name): certificate,
         ROOT: ca.root_pem,
@@ -193,7 +192,7 @@ def _certify(ca: Ca, project: Project, person: Person, incoming: Incoming, words
         check_project(project)
         one = _participant(project, person)
         lasting = datetime.timedelta(words.valid_days)
-        return LocalAuthority().issue(ca.folder, CertificateRequest(ca.project, one, incoming.public_key, lasting))
+        return ca.issue(CertificateRequest(ca.project, one, incoming.public_key, lasting))
     except FlpocError as error:
         message = f"{person.name} cannot be certified: {error.message}"
         raise KitError(message, code="CERT_SIGNING_FAILED", hint=error.hint) from None
@@ -223,7 +222,7 @@ def _answer(ca: Ca, project: Project, person: Person, request: Request, certific
         site_sha256=request.site_sha256,
         approved=now(),
         manifest=manifest.decode(),
-        manifest_signature=base64.b64encode(LocalAuthority().sign(ca.folder, manifest)).decode(),
+        manifest_signature=base64.b64encode(ca.sign(manifest)).decode(),
     )
 
 

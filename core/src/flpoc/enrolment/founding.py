@@ -15,6 +15,7 @@ from flpoc.errors import FlpocError, IntegrityError, KitError, UsageError
 from flpoc.provision.authority import KEY, ROOT, LocalAuthority
 from flpoc.provision.building import latest_prod
 from flpoc.provision.files import read_guarded, read_secret, remove_tree, write_new
+from flpoc.provisioning import CertificateRequest
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -38,6 +39,15 @@ class Ca:
     project: str
     version: str
     root_pem: bytes = attrs.field(repr=False)
+    _authority: LocalAuthority = attrs.field(repr=False, factory=LocalAuthority)
+
+    def issue(self, request: CertificateRequest) -> bytes:
+        """Issue a certificate; see :meth:`flpoc.provisioning.Authority.issue`."""
+        return self._authority.issue(self.folder, request)
+
+    def sign(self, content: bytes) -> bytes:
+        """Sign *content*; see :meth:`flpoc.provisioning.Authority.sign`."""
+        return self._authority.sign(self.folder, content)
 
     @property
     def fingerprint(self) -> str:
@@ -54,7 +64,7 @@ class Ca:
         return _certificate(self.root_pem).not_valid_after_utc
 
 
-def found(
+def make_ca(
     project: str,
     folder: Path,
     *,
@@ -83,13 +93,13 @@ def found(
     if version is not None and not is_version(version):
         raise UsageError(f"--deploy-version: {version!r} is not two digits", hint="for example 01")
     before = _former(folder, force=force)
-    if before is not None and version == before:
+    chosen = version or (FIRST_VERSION if before is None else _after(before))
+    if chosen == before:
         raise KitError(
             f"the authority in {folder} has version {before} already: kits of both would be mixed in prod_{before}",
             code="CA_VERSION_ALREADY_EXISTS",
             hint=f"give another: --deploy-version {_after(before)}",
         )
-    chosen = version or (FIRST_VERSION if before is None else _after(before))
     try:
         kept = _build(project, folder, chosen, LocalAuthority(valid_for=datetime.timedelta(valid_days), org=org), org)
     except OSError as error:
@@ -121,21 +131,21 @@ def open_ca(folder: Path) -> Ca:
         root = read_guarded(folder / ROOT)
         if len(read_roots(root)) != 1:
             raise KitError(f"{folder / ROOT}: wanted is one certificate")
-        _check_key(folder, root)
-        project = name_of(_certificate(root).subject)
-        return Ca(folder, project, _version_in(folder), root)
+        found = Ca(folder, name_of(_certificate(root).subject), _version_in(folder), root)
+        _check_key(found)
+        return found
     except FlpocError as error:
         hint = error.hint or "restore the whole folder from a backup"
         raise KitError(f"the authority in {folder}: {error.message}", code="CA_LOAD_FAILED", hint=hint) from None
 
 
-def _check_key(folder: Path, root: bytes) -> None:
+def _check_key(ca: Ca) -> None:
     from flpoc.provision.identity import verify_signature
 
     try:
-        verify_signature(root, b"", LocalAuthority().sign(folder, b""))
+        verify_signature(ca.root_pem, b"", ca.sign(b""))
     except IntegrityError:
-        raise KitError(f"{folder / KEY} is not the key of {ROOT}") from None
+        raise KitError(f"{ca.folder / KEY} is not the key of {ROOT}") from None
 
 
 def fingerprint_of(root: bytes) -> str:
