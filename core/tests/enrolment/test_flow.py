@@ -427,6 +427,9 @@ def test_plugins_whose_files_a_kit_will_not_have_are_named(world: World):
     finally:
         del sys.modules["adding_hooks"]
     asked = world / "hospital-a" / "hospital-a.request.zip"
-    done = approve(asked, world / "ca", world / "profile.yaml", Words(), force=True, plugins=plugins)
-    assert any("adding_hooks" in one for one in done.warnings)
+    profile = world / "profile.yaml"
+    words = (asked, world / "ca", profile, Words())
+    assert approve(*words, force=True, plugins=lambda: plugins).warnings == (), "it is not a plugin of this project"
+    profile.write_text(profile.read_text() + "plugins: [local, adding_hooks]\n")
+    assert any("adding_hooks" in one for one in approve(*words, force=True, plugins=lambda: plugins).warnings)
     assert not any(b"secret" in content for content in files_of(world.folder).values())

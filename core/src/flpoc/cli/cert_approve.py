@@ -60,7 +60,9 @@ def approve(
         raise UsageError(f"--role: {role!r} is not a role", hint=did_you_mean(role, ROLES))
     words = Words(role, org, valid_days)
     target = Path(out) if out else None
-    done = approve(Path(archive), Path(ca_dir), Path(profile), words, out=target, force=force, plugins=call.plugins)
+    done = approve(
+        Path(archive), Path(ca_dir), Path(profile), words, out=target, force=force, plugins=lambda: call.plugins
+    )
     return _report(done)
 
 

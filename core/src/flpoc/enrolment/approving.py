@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,7 @@ def approve(
     *,
     out: Path | None = None,
     force: bool = False,
-    plugins: Plugins | None = None,
+    plugins: Callable[[], Plugins] | None = None,
 ) -> Approved:
     """Certify the key of a request, and say what kit is to be made with it.
 
@@ -110,7 +110,7 @@ def approve(
         words: What whoever approves decides.
         out: Where to write the answer; beside the request, if not given.
         force: Replace an answer that is there.
-        plugins: What would add files to kits; it is said that they are not in this one.
+        plugins: Gives the installed plugins; those of the profile may have files for kits, which this one cannot have.
 
     Raises:
         KitError: Something is wrong; the code says what.
@@ -226,11 +226,17 @@ def _answer(ca: Ca, project: Project, person: Person, request: Request, certific
     )
 
 
-def _not_carried(project: Project, name: str, plugins: Plugins | None) -> list[str]:
+def _not_carried(project: Project, name: str, plugins: Callable[[], Plugins] | None) -> list[str]:
     """Name the plugins whose files a kit of a request does not have: an answer travels, and they may be secret."""
-    answers = plugins.contributions("kit_files", project=project) if plugins is not None else ()
-    adding = sorted({record.name for record, file in answers if getattr(file, "participant", "") == name})
-    return [f"Plugin {one} adds files to kits of `flpoc provision`; this kit will not have them." for one in adding]
+    if plugins is None or set(project.plugins) <= set(Project(project.name, ()).plugins):
+        return []
+    answers = plugins().contributions("kit_files", project=project)
+    adding = {
+        one.name for one, file in answers if one.name in project.plugins and getattr(file, "participant", "") == name
+    }
+    return [
+        f"Plugin {one} adds files to kits of `flpoc provision`; this kit will not have them." for one in sorted(adding)
+    ]
 
 
 def _write(target: Path, files: Mapping[str, bytes]) -> None:
