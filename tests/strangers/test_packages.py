@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from strangers.conftest import EXAMPLES, ROOT, Stranger, project
 
 from flpoc.cli.plugins_new import package
@@ -57,6 +60,33 @@ launchers.create("launchers", inner).stop(job, grace=0)
 print(poll(job))
 """
 
+#: Calls every command that there is, wrongly, and some rightly, in several formats; prints what each says.
+EVERY = """
+import contextlib, io, json, sys
+import click
+from flpoc.cli.call import Call
+from flpoc.cli.main import COMMANDS, main
+from flpoc.cli.root import Root
+
+def leaves(command, path):
+    context = click.Context(command)
+    if not isinstance(command, click.Group):
+        return [path]
+    inner = [leaves(command.get_command(context, name), [*path, name]) for name in command.list_commands(context)]
+    return [one for each in inner for one in each]
+
+lines = [[*path, "--no-such-option"] for path in leaves(Root(Call(), COMMANDS), [])]
+lines += [["version"], ["plugins", "list"], ["plugins", "show", "formats"], ["config"], ["config", "list"], ["job"]]
+lines += [["job", "list"], ["job", "meta", "x"], ["nothing"], ["plugins", "show", "nothing"]]
+found = []
+for line in lines:
+    for name in ("json", "yaml", "csv"):
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+            status = main([*line, "--format", name])
+        found.append((line, name, status, out.getvalue()))
+json.dump(found, sys.stdout)
+"""
+
 
 @pytest.fixture(scope="module")
 def owner(stranger: Stranger, wheels: Callable[[Path], Path]) -> Stranger:
@@ -77,8 +107,10 @@ def test_the_example_of_a_launcher_is_what_plugins_new_makes() -> None:
 def test_the_tests_of_a_package_pass_where_it_is_installed(owner: Stranger, example: Path) -> None:
     tests = owner.here / example.name / "tests"
     shutil.copytree(example / "tests", tests)
-    done = owner.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
-    assert "skipped" not in done.stdout
+    done = owner.run("python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", tests)
+    # what a suite asks of formats for people, or of those that stream, is not asked of others
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert [line for line in skipped if "this format" not in line] == []
     assert " passed" in done.stdout
 
 
@@ -104,6 +136,20 @@ def test_it_is_chosen_by_its_name(owner: Stranger) -> None:
     owner.run("flpoc", "poc", "clean")
 
 
+def test_every_command_answers_in_the_formats_of_a_package_also_when_it_fails(owner: Stranger) -> None:
+    said = json.loads(owner.run("python", "-c", EVERY).stdout)
+    assert len(said) > 100
+    for line, name, status, text in said:
+        if name == "json":
+            wanted, document = status, json.loads(text)
+        elif name == "yaml":
+            assert (status, yaml.safe_load(text)) == (wanted, document), line
+        else:
+            rows = list(csv.reader(io.StringIO(text), strict=True))
+            assert (status, len({len(row) for row in rows})) == (wanted, 1), line
+            assert document["status"] == "ok" or ["error_code", document["error_code"]] in rows, line
+
+
 @pytest.fixture
 def prepared(owner: Stranger) -> Iterator[Stranger]:
     """A proof of concept with a port that nobody else takes meanwhile."""
@@ -122,6 +168,8 @@ def test_a_job_runs_through_its_launcher_and_sends_what_another_plugin_knows(pre
     said = prepared.run("flpoc", "job", "submit", "-j", str(job), "--format", "json").stdout
     number = json.loads(said)["data"]["job_id"]
     prepared.run("flpoc", "job", "wait", number, "--timeout", "60")
+    assert prepared.run("flpoc", "job", "list", "--format", "csv").stdout.startswith("job_id,job_name,status,")
+    assert f"job_id: {number}" in prepared.run("flpoc", "job", "meta", number, "--format", "yaml").stdout
     prepared.run("flpoc", "job", "download", number, "-o", str(prepared.here / "results"))
     (model,) = (prepared.here / "results").glob("*/FL_global_model.safetensors")
     with TensorFile.open(model) as tensors:

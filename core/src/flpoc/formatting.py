@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import attrs
 
 from flpoc.errors import FlpocError
+
+#: Version of the envelope that programs read.
+SCHEMA_VERSION: Final = "1"
 
 
 @attrs.frozen
@@ -63,3 +67,48 @@ class Formatter(ABC):
     def record(self, record: dict[str, Any]) -> str:
         """One record of a stream, when :attr:`streams` is true."""
         raise NotImplementedError
+
+
+def envelope(said: Report | FlpocError) -> dict[str, Any]:
+    """What programs read, the same for every command and every error: schema_version, status, exit_code, and more.
+
+    A success has ``data``; an error, and a report that ends with a status and
+    a code, has ``error_code``, ``message`` and ``hint``, and ``data`` where
+    there is any. It is plain data that every format can write: NaN and
+    infinity are None, what is no plain data is text.
+    """
+    if isinstance(said, FlpocError):
+        return _failure(said.exit_status, said.code, said.message, said.hint, said.data)
+    if said.exit_status and said.code:
+        return _failure(said.exit_status, said.code, _headline(said), said.hint, said.data)
+    found = {"schema_version": SCHEMA_VERSION, "status": "ok", "exit_code": said.exit_status}
+    more = {key: text for key, text in (("code", said.code), ("hint", said.hint)) if text}
+    return {**found, "data": plain_data(said.data), **more}
+
+
+def plain_data(value: Any) -> Any:
+    """The same data as JSON has it: NaN and infinity become None, names become text, and so does what is no data."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(one) for one in value]
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _headline(report: Report) -> str:
+    """The first line of what a report says to people."""
+    return next((one.splitlines()[0] for one in report.text if isinstance(one, str) and one), report.code)
+
+
+def _failure(exit_status: int, code: str, message: str, hint: str, data: Any) -> dict[str, Any]:
+    failure = {
+        "schema_version": SCHEMA_VERSION,
+        "status": "error",
+        "exit_code": exit_status,
+        "error_code": code,
+        "message": message,
+        "hint": hint,
+    }
+    return failure if data is None else {**failure, "data": plain_data(data)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -11,9 +10,8 @@ from typing import Any, Final
 from flpoc.cli import colours
 from flpoc.cli.output import lines, one_line
 from flpoc.errors import FlpocError
-from flpoc.formatting import Formatter, Report, Table
+from flpoc.formatting import SCHEMA_VERSION, Formatter, Report, Table, envelope, plain_data
 
-SCHEMA_VERSION: Final = "1"
 #: A column is not made narrower than this.
 _LEAST_FOLDED: Final = 24
 
@@ -45,19 +43,10 @@ class JsonFormatter(Formatter):
     """One JSON object, the same envelope for every command."""
 
     def report(self, report: Report) -> str:
-        if report.exit_status and report.code:
-            return _json(_failure(report.exit_status, report.code, headline(report), report.hint, report.data))
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "status": "ok",
-            "exit_code": report.exit_status,
-            "data": report.data,
-        }
-        said = {"code": report.code, "hint": report.hint}
-        return _json({**document, **{key: value for key, value in said.items() if value}})
+        return _json(envelope(report))
 
     def error(self, error: FlpocError) -> tuple[str, str]:
-        return _json(_failure(error.exit_status, error.code, error.message, error.hint, error.data)), ""
+        return _json(envelope(error)), ""
 
 
 class JsonLinesFormatter(Formatter):
@@ -66,18 +55,17 @@ class JsonLinesFormatter(Formatter):
     streams = True
 
     def record(self, record: dict[str, Any]) -> str:
-        return _json({"schema_version": SCHEMA_VERSION, **record})
+        return _json(plain_data({"schema_version": SCHEMA_VERSION, **record}))
 
     def report(self, report: Report) -> str:
         says = dict(report.data) if isinstance(report.data, Mapping) else {"data": report.data}
         last = {"schema_version": SCHEMA_VERSION, **says, "event": "terminal", "terminal": True}
         if report.code:
             last["error_code"] = report.code
-        return _json({**last, "exit_code": report.exit_status})
+        return _json(plain_data({**last, "exit_code": report.exit_status}))
 
     def error(self, error: FlpocError) -> tuple[str, str]:
-        failure = _failure(error.exit_status, error.code, error.message, error.hint, error.data)
-        return _json({**failure, "event": "terminal", "terminal": True}), ""
+        return _json({**envelope(error), "event": "terminal", "terminal": True}), ""
 
 
 def core_formatter(name: str) -> Formatter | None:
@@ -86,37 +74,9 @@ def core_formatter(name: str) -> Formatter | None:
     return kinds[name]() if name in kinds else None
 
 
-def headline(report: Report) -> str:
-    """The first line of what a report says to people."""
-    return next((one.splitlines()[0] for one in report.text if isinstance(one, str) and one), report.code)
-
-
-def _failure(exit_status: int, code: str, message: str, hint: str, data: Any) -> dict[str, Any]:
-    failure = {
-        "schema_version": SCHEMA_VERSION,
-        "status": "error",
-        "exit_code": exit_status,
-        "error_code": code,
-        "message": message,
-        "hint": hint,
-    }
-    return failure if data is None else {**failure, "data": data}
-
-
 def _json(document: Mapping[str, Any]) -> str:
     # ASCII, whatever the locale: a reader gets every letter back, a terminal no control character
-    return json.dumps(_strict(document), default=str, allow_nan=False)
-
-
-def _strict(value: Any) -> Any:
-    """The same data without what JSON has no word for: NaN and infinity become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _strict(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(one) for one in value]
-    return value
+    return json.dumps(document, allow_nan=False)
 
 
 def draw(table: Table, width: int | None = None, *, coloured: bool = False) -> str:

@@ -1,0 +1,1 @@
+"""Results of every command as YAML and CSV."""
