@@ -20,7 +20,7 @@ from flpoc.cli.main import COMMANDS, main
 from flpoc.cli.root import Root
 
 #: Groups whose commands need nothing but an installed flpoc.
-SELF_SUFFICIENT = ("plugins", "version")
+SELF_SUFFICIENT = ("completion", "plugins", "version")
 #: Commands that need files, and nothing that runs.
 OF_FILES = ("cert", "package", "preflight-check", "provision")
 

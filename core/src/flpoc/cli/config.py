@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Group
 from flpoc.cli.config_kits import identity_of_kit, kit_row
 from flpoc.cli.options import option
@@ -64,7 +65,7 @@ def add(kit_id: str, folder: str, force: bool) -> Report:
 
 
 @config.command("use", examples=("flpoc config use me@example.org",), mutating=True, idempotent=True)
-@click.argument("kit_id", metavar="ID")
+@click.argument("kit_id", metavar="ID", shell_complete=suggest.kit_ids)
 def use(kit_id: str) -> Report:
     """Make a registered startup kit the one that commands use."""
     changed = Configuration.load().activate(kit_id)
@@ -116,7 +117,7 @@ def inspect() -> Report:
 
 
 @config.command("remove", examples=("flpoc config remove me@example.org",), mutating=True, idempotent=False)
-@click.argument("kit_id", metavar="ID")
+@click.argument("kit_id", metavar="ID", shell_complete=suggest.kit_ids)
 def remove(kit_id: str) -> Report:
     """Forget a registered startup kit; its folder stays."""
     found = Configuration.load()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.call import Call
 from flpoc.cli.options import option
 
@@ -70,7 +71,7 @@ def connects(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a connection to a command, and give it a :class:`Connection` first."""
 
     @option("--study", metavar="NAME", default="default", show_default=True, help="The study to work in.")
-    @option("--kit-id", metavar="ID", help="Use this registered startup kit.")
+    @option("--kit-id", metavar="ID", shell_complete=suggest.kit_ids, help="Use this registered startup kit.")
     @option("--startup-kit", metavar="PATH", help="Use the startup kit in this folder.")
     @click.pass_obj
     @functools.wraps(command)
@@ -90,4 +91,4 @@ def _job_id(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def job_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument JOB_ID, which is looked at before any server is asked."""
-    return click.argument("job_id", callback=_job_id)(command)
+    return click.argument("job_id", callback=_job_id, shell_complete=suggest.job_ids)(command)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.job_text import cause_lines, metrics_text, seconds_text
@@ -22,7 +23,8 @@ from flpoc.formatting import Report, Table
     idempotent=True,
 )
 @option("-n", "--name", metavar="PREFIX", default="", help="Only jobs whose name begins like this.")
-@option("-i", "--id", "id_prefix", metavar="PREFIX", default="", help="Only jobs whose id begins like this.")
+@option("-i", "--id", "id_prefix", metavar="PREFIX", default="", shell_complete=suggest.job_ids,
+        help="Only jobs whose id begins like this.")  # fmt: skip
 @option("-r", "--reverse", is_flag=True, help="The newest first.")
 @option("-m", "--max", "limit", type=Number(int, low=0, high=1_000_000), default=0, help="Only the newest N; 0: all.")
 @option("--submit-token", metavar="TOKEN", default="", help="Only the job that you submitted with this token.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.options import Number, option
@@ -30,7 +31,7 @@ _LINE = re.compile(
 )
 @job_argument
 @option("--site", "--sites", "site", metavar="NAME", default="server", show_default=True,
-        help="server, a site's name, or all.")  # fmt: skip
+        shell_complete=suggest.log_sites, help="server, a site's name, or all.")  # fmt: skip
 @option("--tail", type=_COUNT, default=None, help="Only the last N lines.")
 @option("--since", metavar="TIME", default="", help="Only lines from this ISO 8601 time on; without a zone it is UTC.")
 @option("--max-bytes", type=_COUNT, default=None, help="Only the first N bytes of what is left.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("audit", "flpoc.cli.audit:audit", "Check and show the audit logs of servers and sites."),
     ("cert", "flpoc.cli.cert:cert", "Ask for certificates and issue them; private keys stay where they are."),
+    ("completion", "flpoc.cli.completion:completion", "Print the script with which a shell completes commands."),
     ("config", "flpoc.cli.config:config", "Show and change this user's settings and startup kits."),
     ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
     ("package", "flpoc.cli.package:package", "Make a startup kit of an approved request."),
@@ -26,6 +28,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; never raises for what a user can cause."""
     try:
+        if asked := os.environ.get("_FLPOC_COMPLETE"):
+            from flpoc.cli.shells import answer
+
+            return answer(asked, COMMANDS)
         from flpoc.cli.run import run
 
         return run(sys.argv[1:] if argv is None else argv, COMMANDS)

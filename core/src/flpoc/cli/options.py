@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     ParamType = click.ParamType[Any]
 else:  # older releases of click have no type to give
     ParamType = click.ParamType
@@ -101,6 +103,9 @@ class _Words(ParamType):
         words = value if isinstance(value, (tuple, list)) else str(value).split(_BETWEEN)
         return tuple(self.each(word, param, ctx) for word in words)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self.each.shell_complete(ctx, param, incomplete)
+
 
 class NoSuchOption(click.UsageError):
     """A command has no such option; *possibilities* are like what was written."""
@@ -173,7 +178,7 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
     Raises:
         click.UsageError: An option is unknown, lacks its value, has an empty one, or is given twice.
     """
-    known = _spellings(options)
+    known = spellings(options)
     out: list[str] = []
     seen: set[int] = set()
     words = list(line)
@@ -181,9 +186,9 @@ def rewrite(options: Iterable[click.Parameter], line: Sequence[str], ctx: click.
         word = words.pop(0)
         if word == "--":
             return [*out, word, *words]
-        spelling, attached = _split(word, known)
+        spelling, attached = split_option(word, known)
         if spelling is None:
-            if _is_option(word):
+            if is_option(word):
                 raise NoSuchOption(word, _like(word, known), ctx)
             out.append(word)
             continue
@@ -214,7 +219,8 @@ def _like(word: str, known: Iterable[str]) -> list[str]:
     return longer or get_close_matches(asked, names, cutoff=0.6)
 
 
-def _spellings(options: Iterable[click.Parameter]) -> dict[str, click.Option]:
+def spellings(options: Iterable[click.Parameter]) -> dict[str, click.Option]:
+    """The options by every name that a user may write."""
     return {
         name: one
         for one in options
@@ -230,7 +236,7 @@ def _declared(option: click.Option, spelling: str) -> str:
     return spelling if spelling in told else next(name for name in told if canonical(name) == spelling)
 
 
-def _split(word: str, known: Mapping[str, click.Option]) -> tuple[str | None, str | None]:
+def split_option(word: str, known: Mapping[str, click.Option]) -> tuple[str | None, str | None]:
     """The known option that *word* is, and the value attached to it."""
     if not word.startswith("-"):
         return None, None
@@ -245,7 +251,8 @@ def _split(word: str, known: Mapping[str, click.Option]) -> tuple[str | None, st
     return None, None
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
+    """Whether *word* is meant as an option, known or not."""
     return len(word) > 1 and word.startswith("-") and not _DECIMAL.fullmatch(word)
 
 
@@ -255,7 +262,7 @@ def _value(
     """Take an option's value from *words*, as one text; [] if it is as good as not given, None if it is missing."""
 
     def follows() -> bool:
-        return bool(words) and words[0] != "--" and not _is_option(words[0]) and _split(words[0], known)[0] is None
+        return bool(words) and words[0] != "--" and not is_option(words[0]) and split_option(words[0], known)[0] is None
 
     if isinstance(found, Option) and found.words:
         several = [] if attached is None else [attached]

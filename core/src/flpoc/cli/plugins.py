@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import attrs
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.call import Call
 from flpoc.cli.command import Group
 from flpoc.errors import PluginError, did_you_mean
@@ -75,7 +76,7 @@ def _clashes(offers: list[Offer]) -> Iterator[str]:
     mutating=False,
     idempotent=True,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.plugins)
 @click.pass_obj
 def show_plugin(call: Call, name: str) -> Report:
     """Show a plugin or a component, and what can be set."""

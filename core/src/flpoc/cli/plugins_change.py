@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.call import Call
 from flpoc.cli.command import Command
 from flpoc.configuration import Configuration
@@ -58,7 +59,7 @@ def unload_plugin(call: Call, module: str) -> Report:
 
 
 @click.command("disable", cls=Command, examples=("flpoc plugins disable local",), mutating=True, idempotent=True)
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.plugins)
 @click.pass_obj
 def disable_plugin(call: Call, name: str) -> Report:
     """Switch a plugin off: commands of this user do not even import it.
@@ -77,7 +78,7 @@ def disable_plugin(call: Call, name: str) -> Report:
 
 
 @click.command("enable", cls=Command, examples=("flpoc plugins enable local",), mutating=True, idempotent=True)
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.plugins)
 @click.pass_obj
 def enable_plugin(call: Call, name: str) -> Report:
     """Switch a plugin on again."""

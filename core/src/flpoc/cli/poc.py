@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.call import Call
 from flpoc.cli.command import Group
 from flpoc.cli.options import Number, option
@@ -17,7 +18,7 @@ from flpoc.errors import UsageError
 from flpoc.formatting import Report
 
 _MOST_SITES: Final = 1000
-_SERVICE: Final[dict[str, Any]] = {"bare": None, "metavar": "NAME"}
+_SERVICE: Final[dict[str, Any]] = {"bare": None, "metavar": "NAME", "shell_complete": suggest.services}
 
 
 @click.group(cls=Group, help="Prepare, start and stop a server and its sites on this machine.")
@@ -39,7 +40,10 @@ def poc() -> None:
 @click.option("-he", "--he", is_flag=True, help="Encrypt models on their way (homomorphic encryption).")
 @option("-i", "--project-input", bare=None, metavar="FILE", help="A project.yml that says everything.")
 @option("-d", "--docker-image", bare="", metavar="IMG", help="Run everything in containers, of this image.")
-@click.option("--launcher", metavar="NAME", help="Which installed launcher starts processes.  [default: local]")
+@click.option(
+    "--launcher", metavar="NAME", shell_complete=suggest.launchers,
+    help="Which installed launcher starts processes.  [default: local]",
+)  # fmt: skip
 @click.option("-debug", "--debug", is_flag=True, help="Show where an error comes from.")
 @click.option("--force", is_flag=True, help="Replace what is prepared without asking; stop it first if it runs.")
 @click.pass_obj

@@ -1,0 +1,82 @@
+"""What options and arguments may be given, for completion: ``shell_complete=suggest.job_ids``.
+
+Each gives what there is; a server is asked only for half a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from flpoc.session import Session
+
+T = TypeVar("T")
+
+#: A user waits for the next word with a finger on the key.
+PATIENCE: Final = 0.5
+
+
+def kit_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The registered startup kits."""
+    from flpoc.configuration import Configuration
+
+    found = Configuration.load()
+    return _items((name, "active" if name == found.active else path) for name, path in found.kits.items())
+
+
+def launchers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The launchers that are installed."""
+    return _items((one.name, one.component.summary) for one in ctx.obj.plugins.offers("launchers"))
+
+
+def plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The plugins that are installed, loaded or not."""
+    return _items((one.name, one.state.value) for one in ctx.obj.plugins.records)
+
+
+def services(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The server and the sites of the proof of concept."""
+    from flpoc.configuration import Configuration, poc_workspace
+    from flpoc.poc.workspace import open_workspace
+
+    found = open_workspace(poc_workspace(Configuration.load()))
+    return _items((one.name, one.kind) for one in found.services)
+
+
+def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The study's jobs, the newest first."""
+    rows = _asked(ctx, lambda session: session.list_jobs(id_prefix=incomplete, reverse=True)) or []
+    return _items((row["job_id"], f"{row['job_name']}, {row['status']}") for row in rows)
+
+
+def log_sites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Who has a log of a job: the server, the connected sites, or all of them."""
+    status = _asked(ctx, lambda session: session.status()) or {"sites": []}
+    return _items([("server", ""), ("all", ""), *((site["name"], "") for site in status["sites"])])
+
+
+def _items(rows: Any) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name, help=about) for name, about in rows]
+
+
+def _asked(ctx: click.Context, question: Callable[[Session], T]) -> T | None:
+    """Ask the server that the command would ask; None if it does not answer at once."""
+    from flpoc.configuration import Configuration, resolve_kit
+    from flpoc.session import Session
+
+    given = ctx.params
+    kit = resolve_kit(Configuration.load(), given.get("kit_id"), given.get("startup_kit"))
+    answers: list[T] = []
+    with Session.open(kit, study=given.get("study") or "default", timeout=PATIENCE) as session:
+        asking = threading.Thread(target=lambda: answers.append(question(session)), daemon=True)
+        asking.start()
+        asking.join(PATIENCE)
+    return answers[0] if answers else None
