@@ -366,11 +366,15 @@ def test_modules_are_imported_by_name_by_the_loaders_only():
 
 
 def test_a_jobs_code_is_run_by_the_trainer_only():
+    # a user's own program, in a process of its own, on the user's machine
+    allowed = {CORE / "recipe" / "program.py"}
     wrong = [
         place(path, node)
         for path in sources()
         for module, node in imports(path)
-        if module in ("runpy", "importlib.util", "importlib.machinery") and part_folder(path) != "runner"
+        if module in ("runpy", "importlib.util", "importlib.machinery")
+        and part_folder(path) != "runner"
+        and path not in allowed
     ]
     assert wrong == []
 

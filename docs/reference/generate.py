@@ -41,6 +41,7 @@ def pages() -> dict[str, str]:
         "files-and-environment.md": files_and_environment(),
         "client.md": client(),
         "session.md": session(),
+        "recipe.md": recipe(),
     }
     return {name: "\n".join(_spaced(lines)) + "\n" for name, lines in found.items()}
 
@@ -371,6 +372,30 @@ def session() -> Iterator[str]:
         yield from ("", *prose(part.__doc__ or ""))
         yield from _methods("Session", part, 2)
     yield from ("## new_secure_session", "", *_function("new_secure_session", flpoc.session.new_secure_session))
+
+
+def recipe() -> Iterator[str]:
+    import flpoc.recipe
+
+    yield from ("# Recipes", "", *prose(flpoc.recipe.__doc__ or ""))
+    yield "How to use them is in [Use a recipe](../how-to/use-a-recipe.md)."
+    for name in flpoc.recipe.__all__:
+        found = getattr(flpoc.recipe, name)
+        if not inspect.isclass(found):
+            yield from ("", f"## {name}", "", *_function(name, found))
+            continue
+        yield from ("", *_class(name, found, 2))
+        if not attrs.has(found):
+            yield from (f"### How to make a {name}", "", "```text", *_call(name, found), "```", "")
+
+
+def _call(name: str, cls: type) -> Iterator[str]:
+    """How a class is called, a line for each parameter."""
+    yield f"{name}("
+    for one in inspect.signature(cls).parameters.values():
+        text = re.sub(r": '([^']*)'", r": \1", str(one))  # annotations are kept as text
+        yield f"    {text},"
+    yield ")"
 
 
 # -- what the source says

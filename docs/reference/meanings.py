@@ -85,6 +85,9 @@ CODES = {
     "REQUEST_METADATA_MISMATCH": "`request.json` does not describe the other files of the request.",
     "REQUEST_METADATA_NOT_FOUND": "`request.json` is missing.",
     "REQUEST_ZIP_NOT_FOUND": "`cert approve`: there is no such request.",
+    "RECIPE_ENTRY_AMBIGUOUS": "Several recipes are meant: of one name in the catalogue, or made by one program.",
+    "RECIPE_ENTRY_NOT_FOUND": "There is no such recipe, or a program ended without one.",
+    "RECIPE_EXPORT_FAILED": "The job of a recipe could not be written: the program failed, or a script is missing.",
     "RESOURCE_EXHAUSTED": "A limit is reached.",
     "REVOCATION_CONFLICT": "Somebody else has revoked a certificate at the same time.",
     "ROOTCA_ALREADY_EXISTS": "`cert init`: there is the certificate of an authority in this folder, without its key.",
@@ -126,6 +129,7 @@ NO_CODES = {
 USER_VARIABLES = {
     "FLPOC_CA_PASSPHRASE": "Passphrase of a project's authority: its key is then kept encrypted.",
     "FLPOC_CONFIG": "The configuration file, instead of `~/.flpoc/config.conf`.",
+    "FLPOC_EXPORT_DIR": "Programs that run a recipe write its job folder below this folder instead, and end.",
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",

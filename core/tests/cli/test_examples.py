@@ -20,7 +20,7 @@ from flpoc.cli.main import COMMANDS, main
 from flpoc.cli.root import Root
 
 #: Groups whose commands need nothing but an installed flpoc.
-SELF_SUFFICIENT = ("completion", "plugins", "version")
+SELF_SUFFICIENT = ("completion", "plugins", "recipe", "version")
 #: Commands that need files, and nothing that runs.
 OF_FILES = ("cert", "package", "preflight-check", "provision")
 
@@ -75,6 +75,10 @@ def test_examples_that_need_nothing_succeed(example, capsys, tmp_path, monkeypat
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "hooks.py").write_text("FLPOC_API = 1", encoding="utf-8")
+    # the program of the examples
+    made = 'NumpyFedAvgRecipe(min_clients=1, train_script="train.py").execute()'
+    (tmp_path / "job.py").write_text(f"from flpoc.recipe import NumpyFedAvgRecipe\n{made}\n", encoding="utf-8")
+    (tmp_path / "train.py").touch()
     status = main(shlex.split(example)[1:])
     said = capsys.readouterr()
     assert status == 0, said

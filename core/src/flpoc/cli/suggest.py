@@ -49,6 +49,30 @@ def services(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _items((one.name, one.kind) for one in found.services)
 
 
+def recipe_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The recipes of the catalogue."""
+    from flpoc.recipe.catalogue import catalogue
+
+    return _items((one.entry.name, one.entry.description) for one in catalogue(ctx.obj.plugins)[0])
+
+
+def recipe_frameworks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The frameworks that there are recipes for."""
+    from flpoc.recipe.catalogue import catalogue
+
+    return _items((name, "") for name in sorted({one.entry.framework for one in catalogue(ctx.obj.plugins)[0]}))
+
+
+def recipe_filters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Keys with the values that the recipes have."""
+    from flpoc.cli.recipe import KEYS, row
+    from flpoc.recipe.catalogue import catalogue
+
+    rows = [row(one) for one in catalogue(ctx.obj.plugins)[0]]
+    pairs = [(key, one[key] if isinstance(one[key], list) else [one[key]]) for one in rows for key in KEYS]
+    return _items((text, "") for text in sorted({f"{key}={value}" for key, values in pairs for value in values}))
+
+
 def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The study's jobs, the newest first."""
     rows = _asked(ctx, lambda session: session.list_jobs(id_prefix=incomplete, reverse=True)) or []
