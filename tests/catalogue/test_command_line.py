@@ -55,7 +55,6 @@ def test_wrong_words_are_answered_with_the_usage_and_the_nearest_name(idle, word
     "words",
     [
         ("poc", "prepare", "--launcher"),
-        ("job", "submit", "-j"),
         ("job", "submit", "--submit-token", "--debug"),
         ("job", "wait", "x", "--timeout"),
         ("job", "list", "--connect-timeout"),

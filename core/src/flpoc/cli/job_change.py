@@ -31,8 +31,8 @@ _RETRY = RetryToken(
     retry_token=_RETRY,
 )
 @option(
-    "-j", "--job-folder", "--job_folder", "job_folder", metavar="DIR", default=_CURRENT, show_default=True,
-    help="The job's folder, or a folder with exactly one job in it.",
+    "-j", "--job-folder", "--job_folder", "job_folder", metavar="DIR", default=_CURRENT, bare=_CURRENT,
+    show_default=True, help="The job's folder, or a folder with exactly one job in it.",
 )  # fmt: skip
 @option("--submit-token", metavar="TOKEN", default="", help="Makes the submission safe to repeat.")
 @option("-debug", "--debug", is_flag=True, help="Keep a copy of what is sent, and say where.")
