@@ -15,8 +15,12 @@ import attrs
 import click
 import pytest
 
+from flpoc.cli.call import Call
 from flpoc.cli.main import COMMANDS, main
 from flpoc.cli.options import canonical
+from flpoc.cli.root import Root
+from flpoc.cli.schema import leaf
+from inventory.inventory import read
 from inventory.walk import STEPS, Step
 
 #: Spellings that need no step of their own, and why.
@@ -132,6 +136,37 @@ def test_every_step_ends_as_it_must(walk, place):
         assert data, shown
         fields, data = fields[1:], data[0]
     assert [field for field in fields if field not in (data or {})] == [], shown
+
+
+def called(line: str) -> str:
+    """Which command a line calls, by its own name; empty if there is none."""
+    try:
+        return leaf(Root(Call(), COMMANDS), shlex.split(line)).command_path.removeprefix("flpoc ")
+    except (click.UsageError, AssertionError):
+        return ""
+
+
+DOCUMENTED = [one for one in read()[0] if one.output and any(called(step.line) == one.path for step in STEPS)]
+
+
+@pytest.mark.parametrize("command", DOCUMENTED, ids=lambda one: one.path)
+def test_every_documented_field_is_in_an_answer(walk, command):
+    answers = [one.document["data"] for one in walk if one.document.get("data") and called(one.line) == command.path]
+    missing = [path for path in command.output if "?" not in path and not any(has(one, path) for one in answers)]
+    assert missing == []
+
+
+def has(data: Any, path: str) -> bool:
+    """Whether a documented field is there: ``a.b``, ``a[]`` for a list, ``a[].b`` in its rows, if it has any."""
+    name, dot, rest = path.partition(".")
+    key, is_list = name.removesuffix("[]"), name.endswith("[]")
+    if key and (not isinstance(data, dict) or key not in data):
+        return False
+    value = data[key] if key else data
+    if is_list and not isinstance(value, list):
+        return False
+    rows = value if is_list else [value]
+    return not dot or all(has(row, rest) for row in rows)
 
 
 def leaves() -> dict[str, click.Command]:

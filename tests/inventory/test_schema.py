@@ -18,7 +18,7 @@ from flpoc.cli.root import Root
 from flpoc.cli.schema import leaf
 from flpoc.errors import EXIT_STATUS
 
-from .inventory import DocumentedCommand, DocumentedOption, read
+from inventory.inventory import DocumentedCommand, DocumentedOption, read
 
 #: DOCUMENTED, AND NOT BUILT YET. Whoever builds one takes it out here; when all is built, this is empty.
 NOT_YET = {

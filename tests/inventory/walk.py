@@ -228,6 +228,53 @@ _LOOK = (
     Step("job clone {finished}", fields="source_job_id new_job_id", keep="clone=new_job_id"),
     Step("job wait {clone} --timeout 60", fields="status"),
 )
+_MAKER = """
+from flpoc.recipe import NumpyFedAvgRecipe
+
+def made(name="made"):
+    return NumpyFedAvgRecipe(name=name, min_clients=2, train_script="train.py", model={"w": [0.0]})
+
+first = made("first")
+MORE
+"""
+_RECIPES = (
+    Step("completion bash", fields="shell script"),
+    Step("completion tcsh", code="INVALID_ARGS", exit=4),
+    Step("recipe", fields="[] name"),
+    Step(
+        "recipe list --framework numpy --filter algorithm=fedavg",
+        fields="[] name description framework module class algorithm aggregation state_exchange privacy",
+    ),
+    Step("recipe list --filter colour=blue", code="INVALID_ARGS", exit=4),
+    Step(
+        "recipe show fedavg_numpy",
+        fields="client_requirements framework_support heterogeneity_support privacy_compatible parameters "
+        "optional_dependencies template_references notes",
+    ),
+    Step("recipe show nobody", code="RECIPE_ENTRY_NOT_FOUND", exit=1),
+    Step(
+        "recipe export {folder}/recipes/job.py --export-dir {folder}/jobs",
+        fields="name job_folder files",
+        files={"recipes/job.py": _MAKER.replace("MORE", ""), "recipes/train.py": SCRIPT.replace("ACT", "pass")},
+    ),
+    Step("recipe export {folder}/recipes/job.py --export-dir {folder}/jobs --entry made", fields="name job_folder"),
+    Step("recipe export {folder}/recipes/job.py --entry nobody", code="RECIPE_ENTRY_NOT_FOUND", exit=1),
+    Step(
+        "recipe export {folder}/recipes/two.py",
+        code="RECIPE_ENTRY_AMBIGUOUS",
+        exit=1,
+        files={"recipes/two.py": _MAKER.replace("MORE", "second = made('second')")},
+    ),
+    Step(
+        "recipe export {folder}/recipes/bad.py",
+        code="RECIPE_EXPORT_FAILED",
+        exit=1,
+        files={"recipes/bad.py": _MAKER.replace("MORE", "1 / 0")},
+    ),
+    Step("recipe export {folder}/nowhere.py", code="INVALID_ARGS", exit=4),
+    Step("job submit -j {folder}/jobs/made", fields="job_id", keep="made=job_id"),
+    Step("job wait {made} --timeout 60", fields="status"),
+)
 _RUNNING = (
     Step(
         "job submit -j {folder}/jobs/long",
@@ -361,5 +408,5 @@ _AFTER = (
 )
 #: All steps in their order.
 STEPS = (
-    *_BEFORE, *_PREPARE, *_KITS, *_SUBMIT, *_LOOK, *_RUNNING, *_STUDIES, *_RIGHTS, *_PLUGINS, *_AFTER,
+    *_BEFORE, *_PREPARE, *_KITS, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS, *_PLUGINS, *_AFTER,
 )  # fmt: skip
