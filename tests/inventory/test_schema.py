@@ -17,7 +17,6 @@ from flpoc.cli.options import canonical, rewrite
 from flpoc.cli.root import Root
 from flpoc.cli.schema import leaf
 from flpoc.errors import EXIT_STATUS
-
 from inventory.inventory import DocumentedCommand, DocumentedOption, read
 
 #: DOCUMENTED, AND NOT BUILT YET. Whoever builds one takes it out here; when all is built, this is empty.

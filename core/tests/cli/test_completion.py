@@ -49,6 +49,8 @@ def asked(*words: str) -> list[str]:
         ("nothing ", []),
         ("poc nothing ", []),
         ("version extra", []),
+        ("recipe sh", ["show"]),
+        ("recipe --format json li", ["list"]),
     ],
 )
 def test_commands_and_sub_commands(line, among):
@@ -107,6 +109,11 @@ def test_where_only_options_can_come_they_are_offered_without_a_hyphen():
         ("job list --startup-kit ", ["<file>"]),
         ("poc prepare --force=", []),
         ("completion f", ["fish"]),
+        ("recipe show fedavg-nu", ["fedavg-numpy"]),
+        ("recipe list --framework nu", ["numpy"]),
+        ("recipe list --filter algo", ["algorithm=fedavg"]),
+        ("recipe export ", ["<file>"]),
+        ("recipe export job.py --export-dir ", ["<dir>"]),
         ("poc start --timeout ", []),
         ("poc start --timeout --no", []),
     ],
@@ -249,6 +256,19 @@ def test_jobs_of_a_server_that_answers(use, finished):
 
 def test_sites_of_a_server_that_answers(use):
     assert {"server", "all", "site-1", "site-2"} == set(asked("job", "logs", "ID", "--site", ""))
+
+
+def test_studies_of_a_server_that_answers(use):
+    assert "default" in asked("job", "list", "--study", "")
+    assert "default" in asked("study", "show", "")
+
+
+def test_targets_sites_and_levels_of_system_commands(use):
+    assert asked("system", "restart", "") == ["server", "client", "all"]
+    assert asked("system", "restart", "client", "site-1", "") == ["site-1", "site-2"]
+    assert asked("system", "disable-client", "si") == ["site-1", "site-2"]
+    assert asked("system", "log-config", "D") == ["DEBUG"]
+    assert asked("job", "log-config", "ID", "INFO", "--site", "s") == ["server", "site-1", "site-2"]
 
 
 def test_the_kit_and_the_study_on_the_line_are_asked(deployment, finished, kits):

@@ -70,7 +70,8 @@ class Connection:
 def connects(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a connection to a command, and give it a :class:`Connection` first."""
 
-    @option("--study", metavar="NAME", default="default", show_default=True, help="The study to work in.")
+    @option("--study", metavar="NAME", default="default", show_default=True, shell_complete=suggest.studies,
+            help="The study to work in.")  # fmt: skip
     @option("--kit-id", metavar="ID", shell_complete=suggest.kit_ids, help="Use this registered startup kit.")
     @option("--startup-kit", metavar="PATH", help="Use the startup kit in this folder.")
     @click.pass_obj

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.options import option
@@ -34,7 +35,8 @@ def clone(connection: Connection, job_id: str) -> Report:
     idempotent=True,
 )
 @job_argument
-@option("--site", metavar="NAME", default="all", show_default=True, help="server, a site's name, or all.")
+@option("--site", metavar="NAME", default="all", show_default=True, shell_complete=suggest.server_and_sites,
+        help="server, a site's name, or all.")  # fmt: skip
 @connects
 def stats(connection: Connection, job_id: str, site: str) -> Report:
     """Show where a running job is: rounds, what each site does, the newest numbers."""
@@ -56,8 +58,9 @@ def _table(stats: Mapping[str, Any]) -> Table:
     idempotent=True,
 )
 @job_argument
-@click.argument("level", required=False, default="")
-@option("--site", metavar="NAME", default="all", show_default=True, help="server, a site's name, or all.")
+@click.argument("level", required=False, default="", shell_complete=suggest.log_levels)
+@option("--site", metavar="NAME", default="all", show_default=True, shell_complete=suggest.server_and_sites,
+        help="server, a site's name, or all.")  # fmt: skip
 @connects
 def log_config(connection: Connection, job_id: str, level: str, site: str) -> Report:
     """Have a running job's processes log more, less or in another form, until the job ends.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Group
 from flpoc.cli.connect import Connection, connects
 from flpoc.cli.options import option
@@ -56,7 +57,7 @@ def register(connection: Connection, name: str, sites: tuple[str, ...], site_org
 
 
 @study.command("show", examples=("flpoc study show cancer",), mutating=False, idempotent=True)
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.studies)
 @connects
 def show(connection: Connection, name: str) -> Report:
     """Show the sites and users of a study."""
@@ -86,7 +87,7 @@ def list_studies(connection: Connection) -> Report:
 
 
 @study.command("remove", examples=("flpoc study remove cancer",), mutating=True, idempotent=False)
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.studies)
 @connects
 def remove(connection: Connection, name: str) -> Report:
     """Remove a study that has no jobs."""
@@ -98,7 +99,7 @@ def remove(connection: Connection, name: str) -> Report:
 @study.command(
     "add-site", examples=("flpoc study add-site cancer --site-org nvidia:site-2",), mutating=True, idempotent=True
 )
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.studies)
 @_site_options
 @connects
 def add_site(connection: Connection, name: str, sites: tuple[str, ...], site_orgs: tuple[str, ...]) -> Report:
@@ -114,7 +115,7 @@ def add_site(connection: Connection, name: str, sites: tuple[str, ...], site_org
     mutating=True,
     idempotent=False,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.studies)
 @_site_options
 @connects
 def remove_site(connection: Connection, name: str, sites: tuple[str, ...], site_orgs: tuple[str, ...]) -> Report:
@@ -125,7 +126,7 @@ def remove_site(connection: Connection, name: str, sites: tuple[str, ...], site_
 
 
 @study.command("add-user", examples=("flpoc study add-user cancer lead@nvidia.com",), mutating=True, idempotent=False)
-@click.argument("name", metavar="STUDY")
+@click.argument("name", metavar="STUDY", shell_complete=suggest.studies)
 @click.argument("user")
 @connects
 def add_user(connection: Connection, name: str, user: str) -> Report:
@@ -138,7 +139,7 @@ def add_user(connection: Connection, name: str, user: str) -> Report:
 @study.command(
     "remove-user", examples=("flpoc study remove-user cancer lead@nvidia.com",), mutating=True, idempotent=False
 )
-@click.argument("name", metavar="STUDY")
+@click.argument("name", metavar="STUDY", shell_complete=suggest.studies)
 @click.argument("user")
 @connects
 def remove_user(connection: Connection, name: str, user: str) -> Report:

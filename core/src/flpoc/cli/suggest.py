@@ -5,6 +5,7 @@ Each gives what there is; a server is asked only for half a second.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -79,10 +80,35 @@ def job_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _items((row["job_id"], f"{row['job_name']}, {row['status']}") for row in rows)
 
 
-def log_sites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Who has a log of a job: the server, the connected sites, or all of them."""
+def sites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The connected sites."""
     status = _asked(ctx, lambda session: session.status()) or {"sites": []}
-    return _items([("server", ""), ("all", ""), *((site["name"], "") for site in status["sites"])])
+    return _items((site["name"], "") for site in status["sites"])
+
+
+def server_and_sites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The server, all, or one of the connected sites."""
+    return [*_items([("server", ""), ("all", "the server and every site")]), *sites(ctx, param, incomplete)]
+
+
+def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Whom a command of ``flpoc system`` can be about."""
+    from flpoc.cli.targets import TARGETS
+
+    return _items((name, "") for name in TARGETS)
+
+
+def log_levels(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Levels and forms of logs."""
+    from flpoc.log_modes import MODES
+
+    return _items((name, "") for name in MODES)
+
+
+def studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The studies that this user may know of."""
+    said = _asked(ctx, lambda session: session.list_studies()) or {"studies": []}
+    return _items((name, "") for name in said["studies"])
 
 
 def _items(rows: Any) -> list[CompletionItem]:
@@ -100,7 +126,12 @@ def _asked(ctx: click.Context, question: Callable[[Session], T]) -> T | None:
     kit = resolve_kit(Configuration.load(), given.get("kit_id"), given.get("startup_kit"))
     answers: list[T] = []
     with Session.open(kit, study=given.get("study") or "default", timeout=PATIENCE) as session:
-        asking = threading.Thread(target=lambda: answers.append(question(session)), daemon=True)
+
+        def ask() -> None:
+            with contextlib.suppress(Exception):  # no answer is no suggestion, and nobody may be waiting any more
+                answers.append(question(session))
+
+        asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(PATIENCE)
     return answers[0] if answers else None

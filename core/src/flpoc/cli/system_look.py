@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects
 from flpoc.cli.options import Number, option
@@ -88,7 +89,8 @@ def env(connection: Connection, target: Any, names: tuple[str, ...]) -> Report:
     mutating=False,
     idempotent=True,
 )
-@option("--site", metavar="NAME", default="all", show_default=True, help="server, a site's name, or all.")
+@option("--site", metavar="NAME", default="all", show_default=True, shell_complete=suggest.server_and_sites,
+        help="server, a site's name, or all.")  # fmt: skip
 @connects
 def version(connection: Connection, site: str) -> Report:
     """Show which flpoc runs where, and whether all is the same as here."""
@@ -106,7 +108,8 @@ def version(connection: Connection, site: str) -> Report:
     mutating=False,
     idempotent=True,
 )
-@option("--site", metavar="NAME", default="server", show_default=True, help="server, or a site's name.")
+@option("--site", metavar="NAME", default="server", show_default=True, shell_complete=suggest.server_and_sites,
+        help="server, or a site's name.")  # fmt: skip
 @option(
     "--tail", type=Number(int, low=1, high=2000), default=200, show_default=True, metavar="N", help="The last N lines."
 )

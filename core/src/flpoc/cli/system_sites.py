@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects
 from flpoc.cli.options import option
@@ -20,7 +21,7 @@ from flpoc.log_modes import MODES, check_mode
     mutating=True,
     idempotent=True,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.sites)
 @option("--reason", metavar="TEXT", default="", help="Why, for the audit log and for those who ask.")
 @option("--force", is_flag=True, help="Do not ask.")
 @connects
@@ -44,7 +45,7 @@ def disable_client(connection: Connection, name: str, reason: str, force: bool) 
     mutating=True,
     idempotent=True,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=suggest.sites)
 @option("--force", is_flag=True, help="Do not ask.")
 @connects
 def enable_client(connection: Connection, name: str, force: bool) -> Report:
@@ -64,8 +65,9 @@ def enable_client(connection: Connection, name: str, force: bool) -> Report:
     mutating=True,
     idempotent=True,
 )
-@click.argument("level", required=False, default="")
-@option("--site", metavar="NAME", default="all", show_default=True, help="server, a site's name, or all.")
+@click.argument("level", required=False, default="", shell_complete=suggest.log_levels)
+@option("--site", metavar="NAME", default="all", show_default=True, shell_complete=suggest.server_and_sites,
+        help="server, a site's name, or all.")  # fmt: skip
 @connects
 def log_config(connection: Connection, level: str, site: str) -> Report:
     """Have server and sites log more, less or in another form, until their next start.

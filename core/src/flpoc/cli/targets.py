@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from flpoc.cli import suggest
 from flpoc.errors import UsageError, did_you_mean
 from flpoc.formatting import Table
 
@@ -19,10 +20,16 @@ def target_arguments(*, required: bool) -> Callable[[Callable[..., Any]], Callab
     """Add the arguments TARGET and NAME... to a command."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        command = click.argument("names", metavar="[NAME]...", nargs=-1, callback=_names)(command)
+        some = click.argument("names", metavar="[NAME]...", nargs=-1, callback=_names, shell_complete=suggest.sites)
+        command = some(command)
         default: dict[str, Any] = {} if required else {"default": "all"}
         word = click.argument(
-            "target", metavar="TARGET" if required else "[TARGET]", required=required, callback=_target, **default
+            "target",
+            metavar="TARGET" if required else "[TARGET]",
+            required=required,
+            callback=_target,
+            shell_complete=suggest.targets,
+            **default,
         )
         return word(command)
 
