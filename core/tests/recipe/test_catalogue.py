@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 
 import pytest
 
@@ -101,7 +102,9 @@ def plugin(tmp_path, monkeypatch):
         return f"{name}.hooks"
 
     monkeypatch.syspath_prepend(tmp_path / "lib")
-    return put
+    yield put
+    for name in [name for name in sys.modules if name.startswith("acme_")]:
+        del sys.modules[name]
 
 
 def source(*names: str) -> str:
