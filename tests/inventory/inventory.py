@@ -20,6 +20,7 @@ class DocumentedOption:
 
     spellings: tuple[str, ...]
     takes: Literal["flag", "value", "words", "optional"]
+    required: bool = False
     default: Any = None
     without: str = ""
     bare: Any = None

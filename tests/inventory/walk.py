@@ -88,6 +88,69 @@ _BEFORE = (
     Step("config use nobody", code="INVALID_ARGS", exit=4),
     Step("config remove nobody", code="INVALID_ARGS", exit=4),
 )
+_PROFILE = "name: hospitals\nserver:\n  host: localhost\n  fed_learn_port: 18402\n"
+_HOSPITAL = "name: hospitals\nparticipants:\n  - {name: hospital-a, type: client, org: alpha}\n"
+_CERT = "cert approve {folder}/asked/hospital-a.request.zip --profile {folder}/profile.yaml"
+_KIT = "package {folder}/answer.zip"
+_PAPERS = (
+    Step("provision", code="INVALID_ARGS", exit=4, why="there is no project.yml"),
+    Step("provision -g", fields="project_yml message next_step suggested_command"),
+    Step("provision -g", code="INVALID_ARGS", exit=4, why="no terminal to ask at"),
+    Step("provision --generate --force", fields="project_yml"),
+    Step("provision -p {home}/project.yml -w {folder}/kits -c x -e -s", fields="workspace packages"),
+    Step("provision --project-file {home}/project.yml --workspace {folder}/kits", code="INVALID_ARGS", exit=4),
+    Step("provision -p {home}/project.yml -w {folder}/kits --force --custom-folder x", fields="packages"),
+    Step("provision -p {home}/project.yml -w {folder}/kits --force --edge --scripts", fields="packages"),
+    Step(
+        "provision -p {home}/project.yml -w {folder}/kits --add-client {folder}/site.yml",
+        fields="packages",
+        files={"site.yml": "name: site-7\norg: nvidia\n"},
+    ),
+    Step(
+        "provision -p {home}/project.yml -w {folder}/kits --add-user {folder}/user.yml",
+        fields="packages",
+        files={"user.yml": "name: bob@nvidia.com\norg: nvidia\nrole: lead\n"},
+    ),
+    Step("preflight-check -p {folder}/nowhere", code="INVALID_ARGS", exit=4),
+    Step(
+        "preflight-check --package-path {folder}/kits/example_project/prod_00/server --state {folder}/state",
+        fields="package checks overall",
+    ),
+    Step(
+        "preflight -p {folder}/kits/example_project/prod_00/site-1 --connect-timeout 1",
+        exit=1,
+        fields="package checks overall",
+        why="no server runs",
+    ),
+    Step("cert init --profile {folder}/nowhere.yaml -o {folder}/ca", code="PROJECT_FILE_NOT_FOUND", exit=4),
+    Step(
+        "cert init --profile {folder}/profile.yaml -o {folder}/ca --org central --valid-days 2000 --deploy-version 00",
+        fields="project rootca_fingerprint_sha256",
+        files={"profile.yaml": _PROFILE, "hospital-a.yaml": _HOSPITAL},
+    ),
+    Step("cert init --profile {folder}/profile.yaml --output-dir {folder}/ca", code="CA_ALREADY_EXISTS", exit=1),
+    Step("cert init --profile {folder}/profile.yaml -o {folder}/ca --force", fields="former_ca_dir"),
+    Step("cert request -p {folder}/hospital-a.yaml --out {folder}/asked"),
+    Step("cert request --participant {folder}/hospital-a.yaml --out {folder}/asked", code="KEY_ALREADY_EXISTS", exit=1),
+    Step("cert request -p {folder}/hospital-a.yaml --out {folder}/asked --force"),
+    Step(f"{_CERT} -c {{folder}}/nowhere", code="CA_NOT_FOUND", exit=1),
+    Step(
+        f"{_CERT} -c {{folder}}/ca --out {{folder}}/answer.zip --org alpha --valid-days 30",
+        fields="rootca_fingerprint_sha256",
+    ),
+    Step(
+        f"{_CERT} --ca-dir {{folder}}/ca --out {{folder}}/answer.zip",
+        code="CERT_ALREADY_EXISTS",
+        exit=1,
+    ),
+    Step(f"{_CERT} -c {{folder}}/ca --out {{folder}}/answer.zip --force"),
+    Step(f"{_CERT} -c {{folder}}/ca --role lead", code="INVALID_CERT_TYPE", exit=4),
+    Step(f"{_KIT} --fingerprint {'00' * 32}", code="ROOTCA_FINGERPRINT_MISMATCH", exit=4),
+    Step(f"{_KIT} --request-dir {{folder}}/nowhere", code="REQUEST_DIR_NOT_FOUND", exit=4),
+    Step(f"{_KIT} -w {{folder}}/made --request-dir {{folder}}/asked"),
+    Step(f"{_KIT} --workspace {{folder}}/made --request-dir {{folder}}/asked", code="OUTPUT_DIR_EXISTS", exit=1),
+    Step(f"{_KIT} -w {{folder}}/made --request-dir {{folder}}/asked --force"),
+)
 _PREPARE = (
     Step("poc prepare -n 0", code="INVALID_ARGS", exit=4),
     Step("poc prepare --number-of-clients -3", code="INVALID_ARGS", exit=4),
@@ -408,5 +471,6 @@ _AFTER = (
 )
 #: All steps in their order.
 STEPS = (
-    *_BEFORE, *_PREPARE, *_KITS, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS, *_PLUGINS, *_AFTER,
+    *_BEFORE, *_PAPERS, *_PREPARE, *_KITS, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS, *_PLUGINS,
+    *_AFTER,
 )  # fmt: skip
