@@ -22,9 +22,10 @@ def flpoc_aggregators() -> Iterable[Component[Any]]:
 
 @hookimpl
 def flpoc_workflows() -> Iterable[Component[Any]]:
-    from flpoc.workflows.settings import FedAvgSettings
+    from flpoc.workflows.settings import CyclicSettings, FedAvgSettings
 
     yield Component("fedavg", "Federated averaging (McMahan et al. 2017)", _fedavg, FedAvgSettings)
+    yield Component("cyclic", "One model goes from site to site (Chang et al. 2018)", _cyclic, CyclicSettings)
 
 
 @hookimpl
@@ -50,6 +51,12 @@ def _fedavg(settings: Any) -> Any:
     from flpoc.workflows.fedavg import FedAvg
 
     return FedAvg(settings)
+
+
+def _cyclic(settings: Any) -> Any:
+    from flpoc.workflows.cyclic import Cyclic
+
+    return Cyclic(settings)
 
 
 def _text(_: Any) -> Any:
