@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from flpoc import API, Component, hookimpl
@@ -26,6 +27,12 @@ def flpoc_workflows() -> Iterable[Component[Any]]:
 
     yield Component("fedavg", "Federated averaging (McMahan et al. 2017)", _fedavg, FedAvgSettings)
     yield Component("cyclic", "One model goes from site to site (Chang et al. 2018)", _cyclic, CyclicSettings)
+
+
+@hookimpl
+def flpoc_job_templates() -> Iterable[Path]:
+    for name in ("sag_np", "cyclic_np"):
+        yield Path(__file__).parent / "templates" / name
 
 
 @hookimpl

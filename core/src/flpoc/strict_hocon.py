@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flpoc.errors import ConfigError
 
@@ -13,6 +13,22 @@ _TOKEN = re.compile(
     r'|(?P<mark>\n|\+=|[{}\[\],=:])|(?P<word>(?:(?!//|\+=)[^\s{}\[\],=:"#])+)'
 )
 Place = tuple[str | int, ...]
+
+
+class Value(NamedTuple):
+    """Where in a text the value of a key stands, and whether a mark (``=`` or ``:``) is between them."""
+
+    start: int
+    end: int
+    has_mark: bool
+
+
+class _Word(NamedTuple):
+    kind: str
+    text: str
+    line: int
+    start: int
+    end: int
 
 
 def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
@@ -50,6 +66,11 @@ def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
     return data
 
 
+def values_of(text: str) -> dict[Place, Value]:
+    """Where the values stand in a text that :func:`parse_hocon` takes, by their keys; those in lists are left out."""
+    return {place: value for place, value in _Keys(text).values.items() if all(isinstance(one, str) for one in place)}
+
+
 def _outside_strings(text: str) -> str:
     """The text with strings and comments blanked out, lines kept."""
     pattern = re.compile(r'"""(?:.|\n)*?"""|"(?:\\.|[^"\\\n])*"|#[^\n]*|//[^\n]*')
@@ -68,17 +89,20 @@ class _Keys:
 
     Attributes:
         twice: Line and name of the first such key, or None.
+        values: Where the value of each key stands; of a set that is added to, its first part.
     """
 
     def __init__(self, text: str) -> None:
         self.twice: tuple[int, str] | None = None
+        self.values: dict[Place, Value] = {}
         self._is_set: dict[Place, bool] = {}
-        self._words: list[tuple[str, str, int]] = []
+        self._words: list[_Word] = []
+        self._end = 0
         line = 1
         for found in _TOKEN.finditer(text):
             kind = found.lastgroup or ""
             if kind != "comment":
-                self._words.append((kind, found[kind], line))
+                self._words.append(_Word(kind, found[kind], line, *found.span()))
             line += found.group().count("\n")
         self._words.reverse()
         while self._words:
@@ -86,15 +110,20 @@ class _Keys:
 
     def _mark(self) -> str:
         """The next mark; empty if text is next, or nothing."""
-        return self._words[-1][1] if self._words and self._words[-1][0] == "mark" else ""
+        return self._words[-1].text if self._words and self._words[-1].kind == "mark" else ""
+
+    def _take(self) -> _Word:
+        word = self._words.pop()
+        self._end = word.end
+        return word
 
     def _entries(self, place: Place) -> None:
         while self._words:
-            mark, line = self._mark(), self._words[-1][2]
+            mark, line = self._mark(), self._words[-1].line
             if mark in ("", "{") and (key := self._key()):
                 self._entry((*place, *key), line)
                 continue
-            self._words.pop()
+            self._take()
             if mark == "{":
                 self._entries(place)
             elif mark == "}":
@@ -103,17 +132,19 @@ class _Keys:
     def _key(self) -> Place:
         parts = [""]
         while self._words and not self._mark():
-            kind, text, _ = self._words.pop()
-            first, *more = text.split(".") if kind == "word" else [text]
+            word = self._take()
+            first, *more = word.text.split(".") if word.kind == "word" else [word.text]
             parts[-1] += first
             parts += more
         return tuple(parts) if parts != [""] else ()
 
     def _entry(self, place: Place, line: int) -> None:
-        if self._mark() in ("=", ":", "+="):
-            self._words.pop()
+        has_mark = self._mark() in ("=", ":", "+=")
+        if has_mark:
+            self._take()
+        end = self._end
         while self._mark() == "\n":
-            self._words.pop()
+            self._take()
         is_set = self._mark() == "{"
         within = max((at + 1 for at, part in enumerate(place) if isinstance(part, int)), default=0)
         above = [place[:count] for count in range(within + 1, len(place))]
@@ -121,22 +152,24 @@ class _Keys:
         if self.twice is None and (replaces or any(not self._is_set.get(one, True) for one in above)):
             self.twice = line, ".".join(part for part in place if isinstance(part, str))
         self._is_set |= {**dict.fromkeys(above, True), place: is_set}
+        start = self._words[-1].start if self._words else end
+        self._end = start
         self._value(place)
+        self.values.setdefault(place, Value(start, self._end, has_mark))
 
     def _value(self, place: Place) -> None:
         while self._words and self._mark() not in ("\n", ",", "}", "]"):
-            mark = self._mark()
-            self._words.pop()
-            if mark == "{":
+            mark = self._take()
+            if mark.kind == "mark" and mark.text == "{":
                 self._entries(place)
-            elif mark == "[":
+            elif mark.kind == "mark" and mark.text == "[":
                 self._elements(place)
 
     def _elements(self, place: Place) -> None:
         number = 0
         while self._words:
             mark = self._mark()
-            self._words.pop()
+            self._take()
             if mark == "]":
                 return
             number += 1
