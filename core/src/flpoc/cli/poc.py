@@ -20,7 +20,14 @@ _MOST_SITES: Final = 1000
 _SERVICE: Final[dict[str, Any]] = {"bare": None, "metavar": "NAME"}
 
 
-@click.group(cls=Group, help="Prepare, start and stop a server and its sites on this machine.")
+_TABLE: Final = (
+    ("add-site", "flpoc.cli.poc_add:add_site", "Make the kit of another site."),
+    ("add-user", "flpoc.cli.poc_add:add_user", "Make the kit of another user."),
+    ("prepare-jobs-dir", "flpoc.cli.poc_add:prepare_jobs_dir", "Remember a folder where jobs are looked for."),
+)
+
+
+@click.group(cls=Group, table=_TABLE, help="Prepare, start and stop a server and its sites on this machine.")
 def poc() -> None:
     pass
 
@@ -197,7 +204,9 @@ def config(call: Call, workspace: str | None) -> Report:
     found = str(poc_workspace(settings, {})) if workspace is not None else str(poc_workspace(settings))
     data: dict[str, Any] = {"config_file": str(settings.path or ""), "poc_workspace_dir": found}
     if workspace is None:
-        data["env_override"] = override or None
+        data |= {"env_override": override or None, "jobs_dir": settings.jobs or None}
     warnings = [f"{WORKSPACE_VARIABLE} is set to {override} and comes first."] if override else []
-    text = (f"Workspace:     {found}", f"Configuration: {settings.path or '-'}")
+    text = [f"Workspace:     {found}", f"Configuration: {settings.path or '-'}"]
+    if settings.jobs:
+        text.append(f"Jobs:          {settings.jobs}")
     return Report(data=data, text=text, warnings=warnings)

@@ -16,8 +16,9 @@ from flpoc.errors import ConfigError, FlpocError, UsageError, did_you_mean
 from flpoc.jobs.archive import Limits
 from flpoc.jobs.contents import CODE, list_files
 from flpoc.jobs.folder import JOB_FILES, job_file, read_job
+from flpoc.jobs.names import JOB_NAME
 from flpoc.jobs.overrides import Key, Override, join_key, parse_pair, rewritten
-from flpoc.jobs.spec import JOB_NAME, JobSpec
+from flpoc.jobs.spec import JobSpec
 from flpoc.settings import read_text
 
 if TYPE_CHECKING:
