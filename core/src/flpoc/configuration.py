@@ -144,6 +144,22 @@ def poc_workspace(configuration: Configuration, environ: Mapping[str, str] = os.
     return Path(named).expanduser().absolute() if named else DEFAULT_WORKSPACE
 
 
+def folder_named(text: str, option: str, *, is_there: bool = False) -> Path:
+    """The absolute path of a folder that a user names; of one that may be made later, unless it must be *there*.
+
+    Raises:
+        UsageError: It is no path, is something else, or is not there.
+    """
+    folder = Path(text).expanduser().absolute()
+    if not text.strip():
+        raise UsageError(f"{option}: an empty path", hint="give a folder")
+    if not str(folder).isprintable() or (_exists(folder) and not folder.is_dir()):
+        raise UsageError(f"{option}: {text!r} is not a folder", hint="give the path of a folder")
+    if is_there and not folder.is_dir():
+        raise UsageError(f"{option}: {text}: no such folder", hint="check the path, or make it first")
+    return folder
+
+
 def resolve_kit(
     configuration: Configuration,
     kit_id: str | None = None,

@@ -10,7 +10,7 @@ import click
 from flpoc.cli.call import Call
 from flpoc.cli.command import Command
 from flpoc.cli.options import option
-from flpoc.configuration import Configuration
+from flpoc.configuration import Configuration, folder_named
 from flpoc.errors import FlpocError
 from flpoc.formatting import Report, Table
 
@@ -21,9 +21,14 @@ _CURRENT = "./current_job"
 _TEMPLATE = "sag_pt"
 
 
-def _templates_folder(given: str | None, settings: Configuration) -> Path | None:
-    named = given or settings.job_templates
-    return Path(named).expanduser().absolute() if named else None
+def _templates_folder(call: Call, given: str | None, settings: Configuration) -> Path | None:
+    """The user's own folder of templates: the one that is given, else the configured one."""
+    if given:
+        return folder_named(given, "-d", is_there=True)
+    folder = Path(settings.job_templates).expanduser()
+    if settings.job_templates and not folder.is_dir():
+        call.note(f"The configured folder of job templates, {folder}, is not there.")
+    return folder if settings.job_templates and folder.is_dir() else None
 
 
 @click.command(
@@ -71,7 +76,7 @@ def create(
     from flpoc.jobs.templates import choose_template
     from flpoc.jobs.variables import variables_of
 
-    chosen = choose_template(template, call.plugins, _templates_folder(templates, Configuration.load()))
+    chosen = choose_template(template, call.plugins, _templates_folder(call, templates, Configuration.load()))
     wanted = Wanted(Path(folder), chosen, Path(scripts) if scripts else None, parse_changes(changes), force)
     made = create_job(wanted, call.plugins)
     warnings = list(made.warnings)
@@ -110,9 +115,10 @@ def list_templates(call: Call, folder: str | None, debug: bool) -> Report:
     from flpoc.jobs.templates import find_templates
 
     settings = Configuration.load()
-    found = find_templates(call.plugins, _templates_folder(folder, settings))
-    if folder:
-        settings.with_job_templates(Path(folder).expanduser().absolute()).save()
+    own = _templates_folder(call, folder, settings)
+    found = find_templates(call.plugins, own)
+    if folder and own is not None:
+        settings.with_job_templates(own).save()
     rows = [
         {
             "name": one.name,

@@ -12,7 +12,7 @@ from flpoc.cli.call import Call
 from flpoc.cli.command import Group
 from flpoc.cli.options import Number, option
 from flpoc.cli.progress import Progress
-from flpoc.configuration import WORKSPACE_VARIABLE, Configuration, poc_workspace
+from flpoc.configuration import WORKSPACE_VARIABLE, Configuration, folder_named, poc_workspace
 from flpoc.errors import UsageError
 from flpoc.formatting import Report
 
@@ -97,7 +97,8 @@ def _note_ignored(call: Call) -> None:
     by_user = click.core.ParameterSource.COMMANDLINE
     given = [name for key, name in options.items() if ctx.get_parameter_source(key) is by_user]
     if given:
-        call.note(f"{', '.join(given)} has no effect beside -i: the project file says everything.")
+        have = "has" if len(given) == 1 else "have"
+        call.note(f"{', '.join(given)} {have} no effect beside -i: the project file says everything.")
 
 
 def _launcher(name: str | None, image: str | None) -> tuple[str, dict[str, Any]]:
@@ -193,12 +194,7 @@ def config(call: Call, workspace: str | None) -> Report:
     """Show where the POC lives, or set it."""
     settings = Configuration.load()
     if workspace is not None:
-        if not workspace.strip():
-            raise UsageError("-pw: an empty path", hint="give a folder, or leave it out to see the workspace")
-        folder = Path(workspace).expanduser().absolute()
-        if not str(folder).isprintable() or (folder.exists() and not folder.is_dir()):
-            raise UsageError(f"-pw: {workspace!r} is not a folder", hint="give a folder; prepare makes it")
-        settings = settings.with_workspace(folder)
+        settings = settings.with_workspace(folder_named(workspace, "-pw"))
         settings.save()
     override = os.environ.get(WORKSPACE_VARIABLE, "").strip()
     found = str(poc_workspace(settings, {})) if workspace is not None else str(poc_workspace(settings))

@@ -11,7 +11,7 @@ from flpoc.cli.call import Call
 from flpoc.cli.command import Command
 from flpoc.cli.options import option
 from flpoc.cli.progress import Progress
-from flpoc.configuration import HOME_VARIABLE, Configuration, poc_workspace
+from flpoc.configuration import HOME_VARIABLE, Configuration, folder_named, poc_workspace
 from flpoc.errors import UsageError
 from flpoc.formatting import Report
 
@@ -84,11 +84,8 @@ def prepare_jobs_dir(folder: str | None, debug: bool) -> Report:
     home = os.environ.get(HOME_VARIABLE, "").strip()
     if folder is None and not home:
         raise UsageError("-j is missing", hint=f"give the folder with your jobs, or set {HOME_VARIABLE}")
-    path = Path(folder).expanduser() if folder else Path(home) / "examples"
-    if not path.is_dir():
-        what = "not a folder" if path.exists() else "no such folder"
-        raise UsageError(f"-j: {path}: {what}", hint="give the folder that has your job folders in it")
-    settings = Configuration.load().with_jobs(path.resolve())
+    path = folder_named(folder or str(Path(home) / "examples"), "-j", is_there=True)
+    settings = Configuration.load().with_jobs(path)
     settings.save()
     data = {"jobs_dir": settings.jobs, "config_file": str(settings.path or "")}
     return Report(data=data, text=(f"Jobs are looked for in {settings.jobs}, too.",))

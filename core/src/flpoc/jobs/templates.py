@@ -156,13 +156,25 @@ def _of_plugins(plugins: Plugins, warnings: list[str]) -> Iterator[Template]:
     ]
 
 
-def _info(folder: Path, warnings: list[str]) -> TemplateInfo:
+def read_info(folder: Path) -> TemplateInfo:
+    """What a template says about itself; nothing, if it has no such file.
+
+    Raises:
+        ConfigError: The file is wrong.
+    """
     path = folder / INFO_FILE
     if not path.exists():
         return TemplateInfo()
+    data = read_file(path)
     try:
-        return structure(read_file(path), TemplateInfo)
+        return structure(data, TemplateInfo)
     except ConfigError as error:
-        said = error.message if str(path) in error.message else f"{path}: {error.message}"
-        warnings.append(f"{said}; its template has no description")
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _info(folder: Path, warnings: list[str]) -> TemplateInfo:
+    try:
+        return read_info(folder)
+    except ConfigError as error:
+        warnings.append(f"{error.message}; the template has no description")
         return TemplateInfo()
