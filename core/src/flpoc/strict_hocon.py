@@ -89,7 +89,8 @@ class _Keys:
 
     Attributes:
         twice: Line and name of the first such key, or None.
-        values: Where the value of each key stands; of a set that is added to, its first part.
+        values: Where the value of each key stands; of a set that is added to, its first part. Braces around all are
+            those of the key without parts.
     """
 
     def __init__(self, text: str) -> None:
@@ -123,9 +124,10 @@ class _Keys:
             if mark in ("", "{") and (key := self._key()):
                 self._entry((*place, *key), line)
                 continue
-            self._take()
+            start = self._take().start
             if mark == "{":
                 self._entries(place)
+                self.values.setdefault(place, Value(start, self._end, False))
             elif mark == "}":
                 return
 

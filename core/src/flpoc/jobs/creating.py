@@ -88,8 +88,8 @@ def create_job(wanted: Wanted, plugins: Plugins) -> Created:
         FlpocError: It cannot be written.
     """
     folder = wanted.folder.expanduser().resolve()
-    there = _what_is_there(folder)
     scripts = _scripts(wanted, folder)
+    there = _what_is_there(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _staging(folder) as made:

@@ -184,12 +184,13 @@ def _plain(data: Any) -> Any:
 def _replaced(text: str, change: Override) -> str:
     from flpoc.strict_hocon import values_of
 
-    value = values_of(text).get(change.key)
+    values = values_of(text)
+    value = values.get(change.key)
     if value is not None:
         mark = "" if value.has_mark else "= "
         return text[: value.start] + mark + change.text + text[value.end :]
     line = f"{join_key(change.key)} = {change.text}\n"
-    end = len(text.rstrip())
-    if text.lstrip().startswith("{") and text[:end].endswith("}"):
-        return f"{text[: end - 1].rstrip()}\n{line}}}\n"
+    if () in values:
+        brace = values[()].end - 1
+        return f"{text[:brace].rstrip()}\n{line}{text[brace:]}"
     return (text if text.endswith("\n") or not text else text + "\n") + line

@@ -118,11 +118,8 @@ def _of_script(
             for name, text in value.items():
                 yield Variable(file, join_key((*place, key, name)), text, component, name in given.get("env", {}))
             continue
-        where = (
-            (*place, "needs", key)
-            if key in _NEEDS and (key in needs or (needs and key not in given))
-            else (*place, key)
-        )
+        inside = key in _NEEDS and (not place or key not in given)
+        where = (*place, "needs", key) if inside else (*place, key)
         yield Variable(file, join_key(where), plain(value), component, key in given or key in needs)
 
 
