@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ _TOKEN = re.compile(
     r'"""(?P<long>(?:.|\n)*?)"""(?!")|"(?P<text>(?:\\.|[^"\\\n])*)"|(?P<comment>(?:#|//)[^\n]*)'
     r'|(?P<mark>\n|\+=|[{}\[\],=:])|(?P<word>(?:(?!//|\+=)[^\s{}\[\],=:"#])+)'
 )
+#: A quoted part of a dotted key, in a text whose strings are blanked out.
+_MIXED = re.compile(r'""\s*\.|\.\s*""')
 Place = tuple[str | int, ...]
 
 
@@ -52,7 +55,7 @@ def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
     if "${" in bare:
         raise ConfigError(f"{path}: substitutions (${{...}}) are not allowed here", hint="write the value itself")
     try:
-        data = ConfigFactory.parse_string(text).as_plain_ordered_dict()
+        data = ConfigFactory.parse_string(_nested(text) if _MIXED.search(bare) else text).as_plain_ordered_dict()
     except ParseBaseException as error:
         if not_json.message.endswith(": Extra data"):
             said = not_json.message.replace("Extra data", "something follows the closing brace")
@@ -69,6 +72,17 @@ def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
 def values_of(text: str) -> dict[Place, Value]:
     """Where the values stand in a text that :func:`parse_hocon` takes, by their keys; those in lists are left out."""
     return {place: value for place, value in _Keys(text).values.items() if all(isinstance(one, str) for one in place)}
+
+
+def _nested(text: str) -> str:
+    """The same with ``a."b.c" = 1`` written as ``a { "b.c" = 1 }``: pyhocon takes no quotes in a dotted key."""
+    edits: list[tuple[int, int, str]] = []
+    for (start, end), key, value_end in _Keys(text).mixed:
+        opened = " { ".join(json.dumps(part, ensure_ascii=False) for part in key)
+        edits += [(start, end, f"{opened} "), (value_end, value_end, " }" * (len(key) - 1))]
+    for start, end, instead in sorted(edits, reverse=True):
+        text = text[:start] + instead + text[end:]
+    return text
 
 
 def _outside_strings(text: str) -> str:
@@ -89,16 +103,19 @@ class _Keys:
 
     Attributes:
         twice: Line and name of the first such key, or None.
+        mixed: Dotted keys with quoted parts: where each stands, its parts, where its value ends.
         values: Where the value of each key stands; of a set that is added to, its first part. Braces around all are
             those of the key without parts.
     """
 
     def __init__(self, text: str) -> None:
         self.twice: tuple[int, str] | None = None
+        self.mixed: list[tuple[tuple[int, int], Place, int]] = []
         self.values: dict[Place, Value] = {}
         self._is_set: dict[Place, bool] = {}
         self._words: list[_Word] = []
         self._end = 0
+        self._quoted = False
         line = 1
         for found in _TOKEN.finditer(text):
             kind = found.lastgroup or ""
@@ -120,9 +137,13 @@ class _Keys:
 
     def _entries(self, place: Place) -> None:
         while self._words:
-            mark, line = self._mark(), self._words[-1].line
+            mark, first = self._mark(), self._words[-1]
             if mark in ("", "{") and (key := self._key()):
-                self._entry((*place, *key), line)
+                span = (first.start, self._end)
+                is_mixed = len(key) > 1 and self._quoted
+                self._entry((*place, *key), first.line)
+                if is_mixed:
+                    self.mixed.append((span, key, self._end))
                 continue
             start = self._take().start
             if mark == "{":
@@ -133,8 +154,10 @@ class _Keys:
 
     def _key(self) -> Place:
         parts = [""]
+        self._quoted = False
         while self._words and not self._mark():
             word = self._take()
+            self._quoted |= word.kind != "word"
             first, *more = word.text.split(".") if word.kind == "word" else [word.text]
             parts[-1] += first
             parts += more
