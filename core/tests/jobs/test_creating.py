@@ -134,6 +134,7 @@ def test_settings_files_of_the_code_can_be_changed_too(here: Path, plugins: Plug
 # -- what is refused: nothing is left of it
 
 
+@pytest.mark.row("C18")
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
@@ -188,6 +189,7 @@ def test_a_missing_script_folder_is_refused(here: Path, plugins: Plugins) -> Non
         make(here / "job", plugins, scripts=Path(__file__))
 
 
+@pytest.mark.row("C18")
 @pytest.mark.parametrize("inner", ["src", "src/jobs/job", "link/job"])
 def test_a_job_folder_in_the_script_folder_is_refused(here: Path, plugins: Plugins, inner: str) -> None:
     folder = scripts(here / "src", "train.py")
@@ -226,6 +228,7 @@ def test_a_job_folder_that_is_a_file_is_refused(here: Path, plugins: Plugins) ->
     assert (here / "job").read_text() == "mine"
 
 
+@pytest.mark.row("C18")
 def test_a_folder_that_is_no_job_is_never_touched(here: Path, plugins: Plugins) -> None:
     (here / "job").mkdir()
     (here / "job" / "thesis.tex").write_text("years of work")
@@ -318,6 +321,7 @@ def test_one_that_is_not_installed_says_which_package_has_it(plugins: Plugins, n
     assert "sag_np" in caught.value.hint
 
 
+@pytest.mark.row("C18")
 def test_an_unknown_one_is_answered_with_the_likely_one(plugins: Plugins) -> None:
     with pytest.raises(UsageError) as caught:
         choose_template("sag_npp", plugins)

@@ -191,6 +191,7 @@ def test_who_is_made_anew_stays_in_the_organisation(place):
 # -- refused: everything stays as it is
 
 
+@pytest.mark.row("C19")
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -230,6 +231,7 @@ def test_without_a_workspace_nobody_can_be_added(place, words):
     assert not place.workspace.exists()
 
 
+@pytest.mark.row("C19")
 def test_without_the_authority_nobody_can_be_added(place):
     place.prepare(sites=1)
     shutil.rmtree(place.workspace / "example_project" / "ca")

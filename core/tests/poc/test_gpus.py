@@ -79,6 +79,7 @@ def test_only_sites_that_are_started_are_dealt_what_is_given(place, tmp_path):
     assert place.run("start", "--no-wait", "-ex", "site-1", "-gpu", "0", PATH=path).data["gpus"] == {"site-2": ["0"]}
 
 
+@pytest.mark.row("C20")
 @pytest.mark.parametrize("given", [["7"], ["0", "7"], ["-gpu=7"], ["GPU-0"], ["0,1"]])
 def test_one_that_is_not_there_is_refused_with_what_there_is(prepared, tmp_path, given):
     words = given if given[0].startswith("-") else ["-gpu", *given]
@@ -88,6 +89,7 @@ def test_one_that_is_not_there_is_refused_with_what_there_is(prepared, tmp_path,
     assert not prepared.processes
 
 
+@pytest.mark.row("C20")
 def test_where_there_are_none_every_one_is_refused(prepared, tmp_path):
     answer = prepared.run("start", "-gpu", "0", PATH=machine(tmp_path / "bin", 0))
     assert answer.error == ("INVALID_ARGS", 4)

@@ -131,7 +131,7 @@ def _add(folder: Path, new: Participant, plugins: Plugins, force: bool) -> _Adde
     write_project(project, workspace.folder / places.PROJECT_FILE)
     warnings = list(found.warnings)
     if before is not None:
-        warnings.append(f"The certificate that {new.name} had before stays valid until it ends.")
+        warnings.append(f"The certificate that {new.name} had before stays valid until it ends or is revoked.")
     return _Added(attrs.evolve(workspace, project=project), new, kit, before is not None, tuple(warnings))
 
 
