@@ -238,9 +238,15 @@ def test_a_folder_that_is_no_job_is_never_touched(here: Path, plugins: Plugins) 
     assert (here / "job" / "thesis.tex").read_text() == "years of work"
 
 
-def test_an_empty_folder_is_filled(here: Path, plugins: Plugins) -> None:
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(
+    here: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "job").mkdir()
-    assert make(here / "job", plugins).status == "created"
+    before = (here / "job").stat().st_ino
+    monkeypatch.chdir(here / "job")
+    assert make(Path(), plugins).status == "created"
+    assert (here / "job").stat().st_ino == before
+    assert read_job(here / "job").name == "job"
 
 
 @pytest.mark.parametrize("place", ["/proc/jobs", "file"])

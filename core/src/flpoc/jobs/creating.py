@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from flpoc.errors import ConfigError, FlpocError, UsageError, did_you_mean
-from flpoc.jobs.archive import Limits
 from flpoc.jobs.contents import CODE, list_files
 from flpoc.jobs.folder import JOB_FILES, job_file, read_job
 from flpoc.jobs.names import JOB_NAME
 from flpoc.jobs.overrides import Key, Override, join_key, parse_pair, rewritten
+from flpoc.jobs.paths import Limits
 from flpoc.jobs.spec import JobSpec
 from flpoc.settings import read_text
 
@@ -137,8 +137,8 @@ def _scripts(wanted: Wanted, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A folder beside the job's to build in, gone afterwards with what is left in it."""
-    staging = folder.parent / f".{folder.name[:100]}.{secrets.token_hex(4)}"
+    """A folder to build in, on the same disk as the job's, gone afterwards with what is left in it."""
+    staging = (folder if folder.exists() else folder.parent) / f".{folder.name[:100]}.{secrets.token_hex(4)}"
     made = staging / "new"
     made.mkdir(parents=True)
     try:
@@ -250,7 +250,7 @@ def check_settings(spec: JobSpec, plugins: Plugins) -> None:
 
 def _publish(made: Path, folder: Path) -> None:
     """Put the job in its place; of one that is there, job file and code give way, and the rest stays."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists():
         made.rename(folder)
         return
     aside = made.with_name("old")

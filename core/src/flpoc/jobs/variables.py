@@ -19,6 +19,8 @@ from flpoc.settings import plain, read_file
 if TYPE_CHECKING:
     from flpoc.plugins import Plugins
 
+#: A larger file below code/ is taken for data, not for settings.
+_MOST_BYTES = 16 << 10
 _NEEDS = ("cpus", "memory_gib", "gpus")
 
 
@@ -59,6 +61,8 @@ def variables_of(folder: Path, plugins: Plugins) -> list[Variable]:
     path, spec, data = read_job_file(folder)
     found = list(_of_job(path.name, data, spec, plugins))
     for name in settings_files(folder)[1:]:
+        if (folder / name).stat().st_size > _MOST_BYTES:
+            continue
         try:
             found += [Variable(name, key, value, "code") for key, value in _leaves(read_file(folder / name))]
         except ConfigError:
