@@ -34,6 +34,7 @@ FLOORS = (
 #: Not on a floor, and why.
 APART = {
     "builtin": "offers what core has to the loader like any plugin; its functions import what they make",
+    "templates": "scripts of job templates, which are copied into jobs; nothing imports them",
     "testing": "for the tests of plugins; nothing of core may import it",
 }
 

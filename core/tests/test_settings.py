@@ -113,6 +113,27 @@ def test_words_in_quotes_are_only_words(tmp_path: Path) -> None:
     assert (found["a"], found["b"], found["include_all"]) == ("include file(x)", "cost ${x}", True)
 
 
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('a.b."x.y" = 1', {"a": {"b": {"x.y": 1}}}),
+        ('"x.y".b = 1 # c', {"x.y": {"b": 1}}),
+        ('"a"."b" = 1\nc = 2', {"a": {"b": 1}, "c": 2}),
+        ('a."x" = {\n y = 1 # z\n}\nq = 3', {"a": {"x": {"y": 1}}, "q": 3}),
+        ('a { "x.y".z { "q.r"."s.t" = [1,\n2] } } # e', {"a": {"x.y": {"z": {"q.r": {"s.t": [1, 2]}}}}}),
+        ('a."x.y" = "http://u.v" // "w".x', {"a": {"x.y": "http://u.v"}}),
+        ('k = [ { a."b.c" = 1 }, 2 ]', {"k": [{"a": {"b.c": 1}}, 2]}),
+    ],
+)
+def test_quotes_in_dotted_keys_are_hocon(tmp_path: Path, text: str, data: Any) -> None:
+    assert read(tmp_path, "a.conf", text) == data
+
+
+def test_a_dotted_key_with_quotes_that_is_there_twice_is_refused_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 3: key 'a\.x' is given twice"):
+        read(tmp_path, "a.conf", 'a."x" = 1\n\na."x" = 2')
+
+
 def test_sets_of_one_key_add_to_each_other_in_hocon(tmp_path: Path) -> None:
     text = 'a { b = "x = 1, x = 2" }\na.c = 2 # a.c = 3\na { d = [{ e = 1 }, { e = 2 }] }\n"a.b" = """\na.c = 4"""\n'
     found = read(tmp_path, "a.conf", text)

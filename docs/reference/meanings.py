@@ -101,6 +101,7 @@ CODES = {
     "SITE_NOT_FOUND": "A site that is named is not connected, or has no part in what is asked for.",
     "STARTUP_KIT_CERT_EXPIRED": "A finding about kits: the certificate of this kit is not valid any more.",
     "STARTUP_KIT_CERT_EXPIRING_SOON": "A finding about kits: the certificate of this kit ends soon.",
+    "STARTUP_KIT_CERT_MISSING": "A finding about kits: this kit has no certificate.",
     "STARTUP_KIT_CERT_UNREADABLE": "A finding about kits: the certificate of this kit cannot be read.",
     "STARTUP_KIT_INVALID": "A finding about kits: what is registered is no startup kit, or was changed.",
     "STARTUP_KIT_MISSING": "No startup kit is given or active, or it is not where it should be.",
@@ -153,7 +154,8 @@ CONFIGURATION = {
     "startup_kits.active": "Id of the kit that commands use.",
     "startup_kits.entries": "Folders of registered kits by id. Put ids with dots in quotes.",
     "poc.workspace": "The workspace of the proof of concept.",
-    "job_template.path": "A folder with job templates.",
+    "poc.jobs_dir": "A folder where relative job folders are looked for, too; `flpoc poc prepare-jobs-dir` sets it.",
+    "job_template.path": "A folder with job templates; `flpoc job list-templates -d` sets it.",
     "plugins.load": "Modules of private plugins; `flpoc plugins load` and `unload` change it.",
     "plugins.disable": "Names of plugins that are never imported; `flpoc plugins disable` and `enable` change it.",
 }

@@ -62,6 +62,13 @@ def job(name: str, act: str = "pass", rounds: int = 2, more: str = "") -> dict[s
     }
 
 
+#: A folder with one job template.
+TEMPLATE = {
+    "home/templates/own/job.conf": "name = own\nscript = train.py # the one\n",
+    "home/templates/own/code/train.py": "",
+    "home/templates/own/info.conf": '{"description": "my own"}',
+}
+
 _BEFORE = (
     Step("version", fields="version plugin_api python"),
     Step("config", fields="config_file poc_workspace_dir active_startup_kit"),
@@ -75,14 +82,17 @@ _BEFORE = (
     Step("poc start", code="INVALID_ARGS", exit=4, why="nothing is prepared"),
     Step("poc stop", code="INVALID_ARGS", exit=4),
     Step("poc clean --debug", code="INVALID_ARGS", exit=4),
-    Step("poc config", fields="config_file poc_workspace_dir env_override"),
+    Step("poc add-site site-3", code="INVALID_ARGS", exit=4),
+    Step("poc add-user lead ada@example.org", code="INVALID_ARGS", exit=4),
+    Step("poc config", fields="config_file poc_workspace_dir env_override jobs_dir"),
     Step("poc config -pw {workspace}", fields="config_file poc_workspace_dir"),
     Step("poc config --pw {workspace}", fields="config_file poc_workspace_dir"),
     Step("poc config --poc-workspace-dir {workspace}", fields="config_file poc_workspace_dir"),
     Step("poc config --poc_workspace_dir {workspace}", fields="config_file poc_workspace_dir"),
     Step("config -pw {workspace}", fields="poc_workspace_dir"),
     Step("config --poc_workspace_dir {workspace}", fields="poc_workspace_dir"),
-    Step("config -jt {home}/templates", fields="job_templates_dir"),
+    Step("config -jt {home}/nowhere", code="INVALID_ARGS", exit=4),
+    Step("config -jt {home}/templates", fields="job_templates_dir", files=TEMPLATE),
     Step("config --job_templates_dir {home}/templates", fields="job_templates_dir"),
     Step("config add me {home}/nowhere", code="INVALID_ARGS", exit=4),
     Step("config use nobody", code="INVALID_ARGS", exit=4),
@@ -203,6 +213,41 @@ _KITS = (
     Step("config --startup_kit_dir {admin}", fields="active_startup_kit"),
     Step("config use admin@nvidia.com", fields="startup_kit identity project certificate findings"),
 )
+_TEMPLATES = (
+    Step("job list-templates", fields="[] name description controller_type execution_api_type"),
+    Step("job list-templates -d {home}/nowhere", code="INVALID_ARGS", exit=4),
+    Step("job list_templates -d {home}/templates -debug", fields="[] name"),
+    Step("job list-templates --job-templates-dir {home}/templates --debug", fields="[] name"),
+    Step("job list-templates --job_templates_dir {home}/templates", fields="[] name"),
+    Step("job create", code="INVALID_ARGS", exit=4, why="sag_pt is in a package that is not installed"),
+    Step("job create -w nothing", code="INVALID_ARGS", exit=4),
+    Step("job create -w sag_np -j {folder}/readme", code="INVALID_ARGS", exit=4, files={"readme": "a file"}),
+    Step("job create -w sag_np -j {folder}/src/job -sd {folder}/src", code="INVALID_ARGS", exit=4,
+         files={"src/mine.py": ""}),
+    Step("job create -w sag_np -j {folder}/made -sd {folder}/nowhere", code="INVALID_ARGS", exit=4),
+    Step("job create -w sag_np -j {folder}/made -f job.conf rounds", code="INVALID_ARGS", exit=4),
+    Step("job create -w sag_np -j {folder}/made -f job.conf round=3", code="INVALID_CONFIG", exit=4),
+    Step("job create -w sag_np -j {folder}/made -f job.conf rounds=3 seed=1 -debug",
+         fields="job_folder status template variables"),
+    Step("job create --template cyclic_np --job-folder {folder}/made --force --debug", fields="status"),
+    Step("job create --template own --job_folder {folder}/made --script-dir {folder}/src "
+         "--config-file job.conf script=mine.py -force", fields="status"),
+    Step("job create -w own -d {home}/templates -j {folder}/more/mine --script_dir {folder}/src "
+         "--config_file job.conf script=mine.py --config_file job.conf rounds=1", fields="status"),
+    Step("job create -w own --job-templates-dir {home}/templates -j {folder}/more/mine", fields="status"),
+    Step("job create -w own --job_templates_dir {home}/templates -j {folder}/more/mine", fields="status"),
+    Step("job show-variables", code="INVALID_ARGS", exit=4),
+    Step("job show-variables -j {folder}/made -debug", fields="job_folder variables"),
+    Step("job show_variables --job-folder {folder}/made --debug", fields="variables"),
+    Step("job show-variables --job_folder {folder}/made", fields="variables"),
+    Step("poc prepare-jobs-dir", code="INVALID_ARGS", exit=4),
+    Step("poc prepare-jobs-dir -j {folder}/nowhere", code="INVALID_ARGS", exit=4),
+    Step("poc prepare-jobs-dir -j {folder}/more -debug", fields="jobs_dir config_file"),
+    Step("poc prepare-jobs-dir --jobs-dir {folder}/more --debug", fields="jobs_dir"),
+    Step("poc prepare_jobs_dir --jobs_dir {folder}/more", fields="jobs_dir"),
+    Step("job submit -j mine", fields="job_id", keep="mine=job_id", why="it is found in the jobs folder"),
+    Step("job abort {mine} --force", fields="job_id"),
+)  # fmt: skip
 _SUBMIT = (
     Step("job submit", code="INVALID_ARGS", exit=4),
     Step("job submit -j {folder}/nowhere", code="INVALID_ARGS", exit=4),
@@ -450,6 +495,23 @@ _PLUGINS = (
     Step("audit verify {workspace}/state/server", fields=""),
     Step("audit verify {workspace}/state/server --expect 00", code="INVALID_ARGS", exit=4),
 )
+_ADDED = (
+    Step("poc add-user lead ada@example.org -debug",
+         fields="status type id identity org cert_role startup_kit prod_dir next_step"),
+    Step("poc add_user lead ada@example.org", code="INVALID_ARGS", exit=4),
+    Step("poc add-user lead ada@example.org --force --debug", fields="status"),
+    Step("poc add-user member ada@example.org --force", code="INVALID_ARGS", exit=4, why="a role is not changed"),
+    Step("poc add-user member bob@example.org --org acme", fields="org"),
+    Step("poc add-user project_admin eve@example.org", code="INVALID_ARGS", exit=4),
+    Step("poc add-user leed eve@example.org", code="INVALID_ARGS", exit=4),
+    Step("job list --kit-id ada@example.org", fields="[] job_id"),
+    Step("poc add-site site-3 --org nvidia -debug", fields="status type name org startup_kit prod_dir"),
+    Step("poc add_site site-3", code="INVALID_ARGS", exit=4),
+    Step("poc add-site site-3 --force --debug", fields="status"),
+    Step("poc add-site ada@example.org --force", code="INVALID_ARGS", exit=4, why="the name of a user"),
+    Step("poc start -p site-3 --timeout 60", fields="ready started"),
+    Step("system resources client site-3", fields="site-3"),
+)  # fmt: skip
 _AFTER = (
     Step("system shutdown all --force --timeout 60", fields="target status result"),
     Step("poc start -p server", fields="ready warnings"),
@@ -471,6 +533,7 @@ _AFTER = (
 )
 #: All steps in their order.
 STEPS = (
-    *_BEFORE, *_PAPERS, *_PREPARE, *_KITS, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS, *_PLUGINS,
+    *_BEFORE, *_PAPERS, *_PREPARE, *_KITS, *_TEMPLATES, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS,
+    *_PLUGINS, *_ADDED,
     *_AFTER,
 )  # fmt: skip

@@ -50,7 +50,10 @@ USES = {
         "poc/checks.py",
         "core/tests/poc/test_checks.py::test_an_error_refuses_with_all_findings_and_leaves_nothing",
     ),
-    "job_templates": ("", "tests/strangers/test_skeletons.py::test_what_is_made_passes_its_tests"),
+    "job_templates": (
+        "jobs/templates.py",
+        "core/tests/cli/test_template_commands.py::test_a_template_of_a_plugin_is_listed_and_used",
+    ),
     "framework_for": (
         "client/foreign.py",
         "core/tests/client/test_foreign.py::test_parameters_of_a_framework_become_arrays_through_its_plugin",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from flpoc import API, Component, hookimpl
@@ -22,9 +23,16 @@ def flpoc_aggregators() -> Iterable[Component[Any]]:
 
 @hookimpl
 def flpoc_workflows() -> Iterable[Component[Any]]:
-    from flpoc.workflows.settings import FedAvgSettings
+    from flpoc.workflows.settings import CyclicSettings, FedAvgSettings
 
     yield Component("fedavg", "Federated averaging (McMahan et al. 2017)", _fedavg, FedAvgSettings)
+    yield Component("cyclic", "One model goes from site to site (Chang et al. 2018)", _cyclic, CyclicSettings)
+
+
+@hookimpl
+def flpoc_job_templates() -> Iterable[Path]:
+    for name in ("sag_np", "cyclic_np"):
+        yield Path(__file__).parent / "templates" / name
 
 
 @hookimpl
@@ -50,6 +58,12 @@ def _fedavg(settings: Any) -> Any:
     from flpoc.workflows.fedavg import FedAvg
 
     return FedAvg(settings)
+
+
+def _cyclic(settings: Any) -> Any:
+    from flpoc.workflows.cyclic import Cyclic
+
+    return Cyclic(settings)
 
 
 def _text(_: Any) -> Any:

@@ -19,6 +19,7 @@ VERSION = 2
 CONFIG_VARIABLE = "FLPOC_CONFIG"
 WORKSPACE_VARIABLE = "FLPOC_POC_WORKSPACE"
 KIT_VARIABLE = "FLPOC_STARTUP_KIT_DIR"
+HOME_VARIABLE = "FLPOC_HOME"
 DEFAULT_WORKSPACE = Path("/tmp/flpoc/poc")  # noqa: S108 - documented; whoever makes it checks its owner
 
 _WAYS = (
@@ -36,6 +37,7 @@ class Configuration:
         active: Id of the active kit, or empty.
         kits: Folders of the registered kits by id.
         workspace: The configured workspace of the proof of concept, or empty.
+        jobs: The folder where jobs are looked for, too, or empty.
         job_templates: The configured folder of job templates, or empty.
         plugins_load: Modules of private plugins.
         plugins_disable: Names of plugins that are not to be loaded.
@@ -46,6 +48,7 @@ class Configuration:
     active: str = ""
     kits: Mapping[str, str] = attrs.field(factory=dict)
     workspace: str = ""
+    jobs: str = ""
     job_templates: str = ""
     plugins_load: tuple[str, ...] = ()
     plugins_disable: tuple[str, ...] = ()
@@ -92,6 +95,10 @@ class Configuration:
         """Set the workspace of the proof of concept."""
         return attrs.evolve(self, workspace=str(path))
 
+    def with_jobs(self, path: Path | str) -> Configuration:
+        """Set the folder where jobs are looked for, too."""
+        return attrs.evolve(self, jobs=str(path))
+
     def with_job_templates(self, path: Path | str) -> Configuration:
         """Set the folder of job templates."""
         return attrs.evolve(self, job_templates=str(path))
@@ -135,6 +142,22 @@ def poc_workspace(configuration: Configuration, environ: Mapping[str, str] = os.
     """Say where the proof of concept lives: environment, else configuration, else ``/tmp/flpoc/poc``."""
     named = environ.get(WORKSPACE_VARIABLE, "").strip() or configuration.workspace
     return Path(named).expanduser().absolute() if named else DEFAULT_WORKSPACE
+
+
+def folder_named(text: str, option: str, *, is_there: bool = False) -> Path:
+    """The absolute path of a folder that a user names; of one that may be made later, unless it must be *there*.
+
+    Raises:
+        UsageError: It is no path, is something else, or is not there.
+    """
+    folder = Path(text).expanduser().absolute()
+    if not text.strip():
+        raise UsageError(f"{option}: an empty path", hint="give a folder")
+    if not str(folder).isprintable() or (_exists(folder) and not folder.is_dir()):
+        raise UsageError(f"{option}: {text!r} is not a folder", hint="give the path of a folder")
+    if is_there and not folder.is_dir():
+        raise UsageError(f"{option}: {text}: no such folder", hint="check the path, or make it first")
+    return folder
 
 
 def resolve_kit(
@@ -272,7 +295,11 @@ def _parse(data: Mapping[str, Any], path: Path) -> Configuration:
     if legacy := _text(data, "startup_kit.path"):
         kits, active = _with_legacy(dict(kits), active, legacy)
     rest = {key: value for key, value in data.items() if key not in _KNOWN}
-    poc_rest = {key: value for key, value in _section(data, "poc").items() if key not in ("workspace", "startup_kit")}
+    poc_rest = {
+        key: value
+        for key, value in _section(data, "poc").items()
+        if key not in ("workspace", "jobs_dir", "startup_kit")
+    }
     if poc_rest:
         rest["poc"] = poc_rest
     return Configuration(
@@ -280,6 +307,7 @@ def _parse(data: Mapping[str, Any], path: Path) -> Configuration:
         active=active,
         kits=dict(kits),
         workspace=_text(data, "poc.workspace") or _text(data, "poc_workspace.path"),
+        jobs=_text(data, "poc.jobs_dir"),
         job_templates=_text(data, "job_template.path"),
         plugins_load=_texts(data, "plugins.load"),
         plugins_disable=_texts(data, "plugins.disable"),
@@ -310,8 +338,9 @@ def _document(configuration: Configuration) -> dict[str, Any]:
     if configuration.active:
         kits = {"active": configuration.active, **kits}
     found: dict[str, Any] = {**configuration.rest, "version": VERSION, "startup_kits": kits}
-    if configuration.workspace:
-        found["poc"] = {**configuration.rest.get("poc", {}), "workspace": configuration.workspace}
+    poc = {"workspace": configuration.workspace, "jobs_dir": configuration.jobs}
+    if any(poc.values()):
+        found["poc"] = {**configuration.rest.get("poc", {}), **{key: value for key, value in poc.items() if value}}
     if configuration.job_templates:
         found["job_template"] = {"path": configuration.job_templates}
     plugins = {"load": list(configuration.plugins_load), "disable": list(configuration.plugins_disable)}

@@ -160,7 +160,9 @@ def flpoc_job_templates() -> Iterable[Path]:
     """Add job templates for ``flpoc job create -w NAME``.
 
     Each is a job folder inside the plugin's package; its name is the
-    folder's.
+    folder's. What `flpoc job list-templates` says about it is in its
+    ``info.conf``: ``description``, ``controller_type`` and
+    ``execution_api_type``. Asked when a command needs templates.
     """
     return ()
 

@@ -148,7 +148,11 @@ def read_file(path: Path) -> Any:
         ConfigError: The file is missing, too large, not text, or cannot be
             parsed; the message names the file and, where known, the line.
     """
-    text = read_text(path)
+    return parse_text(read_text(path), path)
+
+
+def parse_text(text: str, path: Path) -> Any:
+    """Parse what the file *path* holds, or is to hold; see :func:`read_file`."""
     if path.suffix in (".yml", ".yaml"):
         from flpoc.strict_yaml import parse_yaml
 

@@ -23,6 +23,12 @@ from flpoc.cli.root import Root
 SELF_SUFFICIENT = ("completion", "plugins", "recipe", "version")
 #: Commands that need files, and nothing that runs.
 OF_FILES = ("cert", "package", "preflight-check", "provision")
+#: Commands that need a few folders, or a proof of concept that does not run; see ``surroundings``.
+LOCAL = (
+    "flpoc config list", "flpoc config inspect", "flpoc job create", "flpoc job list-templates",
+    "flpoc job show-variables", "flpoc poc add-site", "flpoc poc add-user", "flpoc poc config", "flpoc poc prepare",
+    "flpoc poc prepare-jobs-dir",
+)  # fmt: skip
 
 
 def leaves(command, path):
@@ -134,6 +140,29 @@ def test_examples_that_need_files_succeed(example, capsys, tmp_path, monkeypatch
         fingerprint = json.loads(Path("ca/ca.json").read_text(encoding="utf-8"))["fingerprint"]
         example = example.replace("FINGERPRINT", fingerprint)
     capsys.readouterr()
+    status = main(shlex.split(example)[1:])
+    said = capsys.readouterr()
+    assert status == 0, said
+    assert said.out
+
+
+@pytest.fixture
+def surroundings(tmp_path, monkeypatch, capsys):
+    """What the examples of local commands speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLPOC_POC_WORKSPACE", str(tmp_path / "poc"))
+    for folder in ("jobs", "scripts"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "scripts" / "mine.py").touch()
+    assert main(["poc", "prepare", "-n", "2"]) == 0
+    for folder in ("my-job", "job-templates/own"):
+        assert main(["job", "create", "-j", folder, "-w", "sag_np"]) == 0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("example", [one for path, command in installed() if path in LOCAL for one in command.examples])
+@pytest.mark.usefixtures("surroundings")
+def test_examples_of_local_commands_succeed(example, capsys):
     status = main(shlex.split(example)[1:])
     said = capsys.readouterr()
     assert status == 0, said

@@ -62,8 +62,13 @@ class Place:
         )
 
     def run(self, *words: str, text: bool = False, **more: str) -> Answer:
+        """Run a command of ``flpoc poc``."""
+        return self.answer("poc", *words, text=text, **more)
+
+    def answer(self, *words: str, text: bool = False, **more: str) -> Answer:
+        """Run any command."""
         began = time.monotonic()
-        with self.begin("poc", *words, text=text, **more) as process:
+        with self.begin(*words, text=text, **more) as process:
             out, err = process.communicate(timeout=120)
         return Answer(process.returncode, out, err, time.monotonic() - began)
 
@@ -132,3 +137,12 @@ def make_place(tmp_path):
 @pytest.fixture
 def place(make_place) -> Place:
     return make_place()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Place:
+    """A workspace with one site for tests that leave it as it is; nothing of it runs."""
+    folder = tmp_path_factory.mktemp("prepared")
+    found = Place(folder / "ws", folder / "home")
+    found.prepare(sites=1)
+    return found

@@ -13,16 +13,6 @@ import pytest
 from flpoc.ports import is_free
 
 
-def fake_gpus(folder: Path, count: int) -> str:
-    """A program that says what the one of a machine with graphics processors says; gives a PATH with it."""
-    folder.mkdir()
-    lines = "".join(f"echo 'GPU {number}: Some Card (UUID: GPU-{number})'\n" for number in range(count))
-    program = folder / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{lines}")
-    program.chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
-
-
 def environment_of(pid: int) -> dict[str, str]:
     words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     return dict(word.split("=", 1) for word in words if word)
@@ -225,23 +215,17 @@ def test_a_study_is_noted_as_without_effect(place):
     assert "has no effect on server and sites" in answer.err
 
 
-def test_gpus_are_dealt_as_given(place, tmp_path):
-    place.prepare()
-    path = fake_gpus(tmp_path / "bin", 2)
-    data = place.run("start", "--no-wait", "-gpu", "1", "0", "0", PATH=path).data
-    assert data["gpus"] == {"site-1": ["1", "0"], "site-2": ["0"]}
-    assert environment_of(data["started"]["site-1"])["CUDA_VISIBLE_DEVICES"] == "1,0"
-
-
-def test_gpus_of_the_machine_are_dealt_without_being_asked_for(place, tmp_path):
-    place.prepare()
-    data = place.run("start", "--no-wait", PATH=fake_gpus(tmp_path / "bin", 2)).data
-    assert data["gpus"] == {"site-1": ["0"], "site-2": ["1"]}
-
-
-def test_an_unknown_gpu_is_refused_with_what_there_is(place, tmp_path):
-    place.prepare()
-    answer = place.run("start", "-gpu", "7", PATH=fake_gpus(tmp_path / "bin", 2))
+@pytest.mark.parametrize(
+    "words", [("-p", "site-9"), ("-ex", "site-9"), ("-gpu", "0"), ("-p", "site-1", "-ex", "site-1")]
+)
+def test_an_error_says_that_no_port_was_looked_at(prepared, words):
+    """Programs find the same fields whatever became of the start."""
+    answer = prepared.run("start", *words)
     assert answer.error == ("INVALID_ARGS", 4)
-    assert "this machine has 0, 1" in answer.document["message"]
-    assert not place.processes
+    data = answer.document["data"]
+    assert (data["port_conflict"], data["port_preflight"]["checked"], data["warnings"]) == (False, False, [])
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "1.5", "soon", ""])
+def test_a_time_to_wait_is_a_whole_number_of_seconds(prepared, seconds):
+    assert prepared.run("start", "--timeout", seconds).error == ("INVALID_ARGS", 4)

@@ -92,6 +92,20 @@ def test_a_hand_written_file_is_read(path: Path):
     assert (found.plugins_load, found.plugins_disable) == (("acme.hooks",), ("docker",))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'startup_kits.active = "a@b.c"\nstartup_kits.entries."a@b.c" = /kits/a\npoc.workspace = ~/poc # mine\n',
+        'startup_kits { active: "a@b.c", entries { "a@b.c": "/kits/a" } } // mine\npoc { workspace: ~/poc }',
+        '{ "startup_kits": { active = "a@b.c" }, startup_kits.entries { "a@b.c" = /kits/a }, poc.workspace = ~/poc }',
+        'startup_kits {\n active = "a@b.c"\n}\n"startup_kits"."entries"."a@b.c" = /kits/a\npoc."workspace" = ~/poc',
+    ],
+)
+def test_people_may_nest_dot_and_quote_as_they_like(path: Path, text: str):
+    found = hocon(path, text)
+    assert (found.active, found.kits, found.workspace) == ("a@b.c", {"a@b.c": "/kits/a"}, "~/poc")
+
+
 def test_what_it_does_not_know_it_keeps(path: Path):
     hocon(path, '{"version": 2, "mine": {"own": 1}, "poc": {"extra": 2}}').with_workspace("/w").save()
     found = read_file(path)

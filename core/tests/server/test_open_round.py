@@ -64,3 +64,21 @@ def test_closing_gives_updates_in_site_order_and_says_who_is_missing(opened: Ope
 def test_a_failed_site_owes_nothing(opened: OpenRound) -> None:
     assert opened.owing({"site-3": "failed: ..."}) == ["site-2"]
     assert opened.close({"site-3": "failed: why"}).missing == {"site-2": "late", "site-3": "failed: why"}
+
+
+@pytest.mark.parametrize(
+    ("later", "quorum", "failed", "lacks"),
+    [
+        (("site-2", "site-3"), 3, (), False),  # those who are still to be asked may well answer
+        (("site-2", "site-3"), 3, ("site-2",), True),
+        (("site-2", "site-3"), 2, ("site-2",), False),
+        ((), 1, ("site-2",), False),
+        ((), 2, ("site-2",), True),
+    ],
+)
+def test_a_round_whose_sites_are_asked_in_turn_counts_those_to_come(
+    opened: OpenRound, later: tuple[str, ...], quorum: int, failed: tuple[str, ...], lacks: bool
+) -> None:
+    asked = tuple(site for site in SITES if site not in later)
+    opened.assign = Assign(4, "train", asked, True, later)
+    assert opened.lacks(quorum, failed) is lacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,28 @@ from flpoc.cli import suggest
 from flpoc.cli.command import Group
 from flpoc.cli.config_kits import identity_of_kit, kit_row
 from flpoc.cli.options import option
-from flpoc.configuration import KIT_VARIABLE, Configuration, poc_workspace
+from flpoc.configuration import KIT_VARIABLE, Configuration, folder_named, poc_workspace
 from flpoc.errors import KitError, UsageError
 from flpoc.formatting import Report, Table
 
 
 @click.group(cls=Group, invoke_without_command=True, mutating=True)
-@option("-d", "--startup-kit-dir", "kit_dir", metavar="DIR", help="Register this kit under its user's name and use it.")
-@option("-pw", "--poc-workspace-dir", "workspace", metavar="DIR", help="Keep the proof of concept in this folder.")
-@option("-jt", "--job-templates-dir", "templates", metavar="DIR", help="Look for job templates in this folder.")
+@option("-d", "--startup-kit-dir", "kit_dir", metavar="DIR",
+        help="Register this kit under its user's name and use it. Deprecated: config add, config use.")  # fmt: skip
+@option("-pw", "--poc-workspace-dir", "workspace", metavar="DIR",
+        help="Keep the proof of concept in this folder. Deprecated: poc config -pw.")  # fmt: skip
+@option("-jt", "--job-templates-dir", "templates", metavar="DIR",
+        help="Look for job templates in this folder. Deprecated: job list-templates -d.")  # fmt: skip
 @click.pass_context
 def config(ctx: click.Context, kit_dir: str | None, workspace: str | None, templates: str | None) -> Report | None:
     """Show and change this user's settings and startup kits."""
+    given = {"-d": kit_dir, "-pw": workspace, "-jt": templates}
     if ctx.invoked_subcommand is not None:
+        if wrong := [name for name, value in given.items() if value]:
+            raise click.UsageError(f"{wrong[0]} stands alone, not before {ctx.invoked_subcommand!r}.", ctx)
         return None
     found = Configuration.load()
-    changed = found
-    if kit_dir:
-        folder = _user_kit(kit_dir)
-        name = identity_of_kit(folder)["name"]
-        changed = changed.with_kit(name, folder).activate(name)
-    if workspace:
-        changed = changed.with_workspace(Path(workspace).expanduser().absolute())
-    if templates:
-        changed = changed.with_job_templates(Path(templates).expanduser().absolute())
+    changed, warnings = _changed(found, given)
     if changed != found:
         changed.save()
     data = {
@@ -43,9 +42,37 @@ def config(ctx: click.Context, kit_dir: str | None, workspace: str | None, templ
         "poc_workspace_dir": str(poc_workspace(changed)),
         "active_startup_kit": changed.active or None,
     }
+    if changed.jobs:
+        data["jobs_dir"] = changed.jobs
     if changed.job_templates:
         data["job_templates_dir"] = changed.job_templates
-    return Report(data=data)
+    return Report(data=data, warnings=[*warnings, *_override()])
+
+
+_CHOOSE = "`flpoc config use ID` activates one"
+#: What does now what these spellings did.
+_INSTEAD = {
+    "-d": "`flpoc config add ID DIR` and `flpoc config use ID`",
+    "-pw": "`flpoc poc config -pw DIR`",
+    "-jt": "`flpoc job list-templates -d DIR`",
+}
+
+
+def _changed(found: Configuration, given: Mapping[str, str | None]) -> tuple[Configuration, list[str]]:
+    """The configuration with what the deprecated spellings set, and what is to be said about them."""
+    warnings = [f"`flpoc config {name}` is deprecated: use {_INSTEAD[name]}." for name, value in given.items() if value]
+    changed = found
+    if kit_dir := given["-d"]:
+        folder = _user_kit(kit_dir)
+        name = identity_of_kit(folder)["name"]
+        if (before := found.kits.get(name)) not in (None, str(folder)):
+            warnings.append(f"{name} was registered for {before}; it is now {folder}.")
+        changed = changed.with_kit(name, folder).activate(name)
+    if workspace := given["-pw"]:
+        changed = changed.with_workspace(folder_named(workspace, "-pw"))
+    if templates := given["-jt"]:
+        changed = changed.with_job_templates(folder_named(templates, "-jt", is_there=True))
+    return changed, warnings
 
 
 @config.command("add", examples=("flpoc config add me@example.org KIT_DIR",), mutating=True, idempotent=True)
@@ -92,8 +119,12 @@ def list_kits() -> Report:
     """List the registered startup kits."""
     found = Configuration.load()
     rows = [kit_row(found, kit_id) for kit_id in sorted(found.kits)]
-    text = (_table(rows),) if rows else ("No startup kits. `flpoc config add ID DIR` registers one.",)
-    return Report(data=rows, text=text, warnings=_override())
+    if not rows:
+        return Report(
+            data=rows, text=("No startup kits. `flpoc config add ID DIR` registers one.",), warnings=_override()
+        )
+    findings = [one["message"] for row in rows for one in row["findings"]]
+    return Report(data=rows, text=(_table(rows), *findings), warnings=_override())
 
 
 @config.command("inspect", examples=("flpoc config inspect",), mutating=False, idempotent=True)
@@ -104,10 +135,11 @@ def inspect() -> Report:
         finding = {
             "code": "NO_ACTIVE_STARTUP_KIT",
             "severity": "warning",
-            "message": "no startup kit is active; `flpoc config use ID` activates one",
+            "message": f"no startup kit is active; {_CHOOSE}",
         }
-        data: dict[str, Any] = {"active": None, "config_file": str(found.path or ""), "findings": [finding]}
-        return Report(data=data, text=("No startup kit is active.",), warnings=_override())
+        unknown = dict.fromkeys(("path", "status", "identity", "cert_role", "role", "org", "project", "certificate"))
+        data: dict[str, Any] = {"active": None, "config_file": str(found.path or ""), **unknown, "findings": [finding]}
+        return Report(data=data, text=("No startup kit is active.",), warnings=_override(), hint=_CHOOSE)
     row = kit_row(found, found.active)
     return Report(
         data={**row, "active": found.active, "config_file": str(found.path or "")},

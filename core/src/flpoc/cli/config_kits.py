@@ -21,6 +21,7 @@ def identity_of_kit(folder: Path) -> dict[str, str]:
 def kit_row(configuration: Configuration, kit_id: str) -> dict[str, Any]:
     """Everything about one registered kit; what is wrong with it is a finding, not an error."""
     path = Path(configuration.kits[kit_id])
+    findings: list[dict[str, str]] = []
     row: dict[str, Any] = {
         "active": "*" if configuration.active == kit_id else "",
         "id": kit_id,
@@ -34,36 +35,42 @@ def kit_row(configuration: Configuration, kit_id: str) -> dict[str, Any]:
         "certificate": None,
     }
     try:
+        certificate, role = certificate_of(path)
+        row |= {"certificate": certificate, "cert_role": role}
+        findings = findings_of(kit_id, certificate)
         said = identity_of_kit(path)
     except FlpocError as error:
-        missing = error.code == "STARTUP_KIT_MISSING"
-        code = "STARTUP_KIT_PATH_MISSING" if missing else "STARTUP_KIT_INVALID"
-        status = "missing" if missing else "invalid"
-        return {**row, "status": status, "findings": [_finding(code, "warning", kit_id, error.message)]}
+        is_missing = error.code == "STARTUP_KIT_MISSING"
+        code = "STARTUP_KIT_PATH_MISSING" if is_missing else "STARTUP_KIT_INVALID"
+        if not findings:
+            findings = [_finding(code, "warning", kit_id, error.message)]
+        return {**row, "status": "missing" if is_missing else "invalid", "findings": findings}
     row |= {"identity": said["name"], "org": said["org"], "role": said["role"], "project": said["project"]}
-    row |= {"cert_role": said["role"], "certificate": certificate_of(path)}
-    return {**row, "findings": findings_of(kit_id, row["certificate"])}
+    status = "ok" if certificate["expires_at"] else "invalid"
+    return {**row, "status": status, "findings": findings}
 
 
-def certificate_of(folder: Path) -> dict[str, Any]:
-    """Where a kit's certificate is, and how long it lasts."""
+def certificate_of(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """Where a kit's certificate is and how long it lasts, and the role that it gives to its owner.
+
+    Raises:
+        KitError: There is no kit.
+    """
     from flpoc.provision.identity import SOON_DAYS, identity_of
     from flpoc.provision.kit_settings import STARTUP, STEM, find_kit
 
     path = find_kit(folder)[0] / STARTUP / f"{STEM['user']}.crt"
-    found: dict[str, Any] = {"path": str(path), "expires_at": None, "days_remaining": None, "status": "unreadable"}
+    found: dict[str, Any] = {"path": str(path), "expires_at": None, "days_remaining": None, "status": "unknown"}
+    if not path.exists():
+        return found, None
     try:
-        ends = identity_of(path.read_bytes()).not_after
+        owner = identity_of(path.read_bytes())
     except (OSError, FlpocError):
-        return found
-    left = (ends - datetime.datetime.now(datetime.UTC)).total_seconds()
+        return {**found, "status": "unreadable"}, None
+    left = (owner.not_after - datetime.datetime.now(datetime.UTC)).total_seconds()
+    ends = f"{owner.not_after.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     status = "expired" if left < 0 else "expiring_soon" if left <= SOON_DAYS * 86400 else "ok"
-    return {
-        "path": str(path),
-        "expires_at": f"{ends.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
-        "days_remaining": int(left // 86400),
-        "status": status,
-    }
+    return {**found, "expires_at": ends, "days_remaining": int(left // 86400), "status": status}, owner.role or None
 
 
 def findings_of(kit_id: str, certificate: dict[str, Any]) -> list[dict[str, str]]:
@@ -72,6 +79,7 @@ def findings_of(kit_id: str, certificate: dict[str, Any]) -> list[dict[str, str]
     messages = {
         "expired": ("STARTUP_KIT_CERT_EXPIRED", "error", f"its certificate expired at {ends}"),
         "expiring_soon": ("STARTUP_KIT_CERT_EXPIRING_SOON", "warning", f"its certificate ends at {ends}"),
+        "unknown": ("STARTUP_KIT_CERT_MISSING", "warning", f"{certificate['path']} is missing"),
         "unreadable": ("STARTUP_KIT_CERT_UNREADABLE", "warning", f"{certificate['path']} cannot be read"),
     }
     if certificate["status"] not in messages:

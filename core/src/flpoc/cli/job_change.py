@@ -11,6 +11,7 @@ import click
 from flpoc.cli.command import Command, RetryToken
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.options import option
+from flpoc.configuration import HOME_VARIABLE, Configuration
 from flpoc.errors import UsageError
 from flpoc.formatting import Report
 from flpoc.session import Session
@@ -41,7 +42,8 @@ def submit(connection: Connection, job_folder: str, submit_token: str, debug: bo
     """Submit a job: check it, sign it and send it. Gives the job's id.
 
     A relative DIR is looked for in the working directory, in the kit's
-    transfer folder, and in $FLPOC_HOME/examples.
+    transfer folder, in the folder of `flpoc poc prepare-jobs-dir`, and in
+    $FLPOC_HOME/examples.
     """
     with connection.open() as session:
         keep = Path(tempfile.mkdtemp(prefix="flpoc-job-")) if debug else None
@@ -68,18 +70,22 @@ def find_folder(given: str, session: Session) -> Path:
     """The job folder that a user means.
 
     Raises:
-        UsageError: None is given, and what is then taken is not there.
+        UsageError: It is nowhere; says where it was looked for.
     """
     path = Path(given).expanduser()
     if path.is_absolute() or path.exists():
         return path
     places = [session.kit.transfer]
-    if home := os.environ.get("FLPOC_HOME", "").strip():
+    if jobs := Configuration.load().jobs:
+        places.append(Path(jobs).expanduser())
+    if home := os.environ.get(HOME_VARIABLE, "").strip():
         places.append(Path(home) / "examples")
-    found = next((place / path for place in places if (place / path).exists()), path)
-    if given == _CURRENT and not found.exists():
+    if (found := next((place / path for place in places if (place / path).exists()), None)) is not None:
+        return found
+    if given == _CURRENT:
         raise UsageError(f"no job is given, and there is no {_CURRENT}", hint="flpoc job submit -j DIR")
-    return found
+    looked = ", ".join(map(str, places))
+    raise UsageError(f"{given}: no such folder, neither here nor in {looked}", hint="give the folder of a job")
 
 
 @click.command(cls=Command, examples=("flpoc job abort ID --force",), mutating=True, idempotent=False)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
@@ -161,6 +162,26 @@ def findings(record: PluginRecord, plugins: Plugins, own_commands: Iterable[str]
             named = _name_of(command)
             rivals = [other.name for other, theirs in commands if theirs is not command and _name_of(theirs) == named]
             yield Finding(record.name, f"command {named}", *_command_verdict(command, own_commands, rivals))
+    for one, folder in plugins.contributions("job_templates"):
+        if one.name == record.name:
+            named = folder.name if isinstance(folder, Path) else repr(folder)
+            yield Finding(record.name, f"job template {named}", *_template_verdict(folder))
+
+
+def _template_verdict(folder: Any) -> tuple[Verdict, str]:
+    from flpoc.jobs.folder import read_job
+    from flpoc.jobs.templates import read_info
+
+    if not isinstance(folder, Path):
+        return "error", f"{type(folder).__name__} is not a path"
+    try:
+        read_job(folder)
+        info = read_info(folder)
+    except FlpocError as error:
+        return "error", error.message
+    return (
+        ("ok", info.description) if info.description else ("warning", f"{folder / 'info.conf'} describes it to nobody")
+    )
 
 
 def _weight(module: str) -> tuple[Verdict, str]:

@@ -13,7 +13,7 @@ from flpoc.cli.call import Call
 from flpoc.cli.command import Group
 from flpoc.cli.options import Number, option
 from flpoc.cli.progress import Progress
-from flpoc.configuration import WORKSPACE_VARIABLE, Configuration, poc_workspace
+from flpoc.configuration import WORKSPACE_VARIABLE, Configuration, folder_named, poc_workspace
 from flpoc.errors import UsageError
 from flpoc.formatting import Report
 
@@ -21,7 +21,14 @@ _MOST_SITES: Final = 1000
 _SERVICE: Final[dict[str, Any]] = {"bare": None, "metavar": "NAME", "shell_complete": suggest.services}
 
 
-@click.group(cls=Group, help="Prepare, start and stop a server and its sites on this machine.")
+_TABLE: Final = (
+    ("add-site", "flpoc.cli.poc_add:add_site", "Make the kit of another site."),
+    ("add-user", "flpoc.cli.poc_add:add_user", "Make the kit of another user."),
+    ("prepare-jobs-dir", "flpoc.cli.poc_add:prepare_jobs_dir", "Remember a folder where jobs are looked for."),
+)
+
+
+@click.group(cls=Group, table=_TABLE, help="Prepare, start and stop a server and its sites on this machine.")
 def poc() -> None:
     pass
 
@@ -94,7 +101,8 @@ def _note_ignored(call: Call) -> None:
     by_user = click.core.ParameterSource.COMMANDLINE
     given = [name for key, name in options.items() if ctx.get_parameter_source(key) is by_user]
     if given:
-        call.note(f"{', '.join(given)} has no effect beside -i: the project file says everything.")
+        have = "has" if len(given) == 1 else "have"
+        call.note(f"{', '.join(given)} {have} no effect beside -i: the project file says everything.")
 
 
 def _launcher(name: str | None, image: str | None) -> tuple[str, dict[str, Any]]:
@@ -190,18 +198,15 @@ def config(call: Call, workspace: str | None) -> Report:
     """Show where the POC lives, or set it."""
     settings = Configuration.load()
     if workspace is not None:
-        if not workspace.strip():
-            raise UsageError("-pw: an empty path", hint="give a folder, or leave it out to see the workspace")
-        folder = Path(workspace).expanduser().absolute()
-        if not str(folder).isprintable() or (folder.exists() and not folder.is_dir()):
-            raise UsageError(f"-pw: {workspace!r} is not a folder", hint="give a folder; prepare makes it")
-        settings = settings.with_workspace(folder)
+        settings = settings.with_workspace(folder_named(workspace, "-pw"))
         settings.save()
     override = os.environ.get(WORKSPACE_VARIABLE, "").strip()
     found = str(poc_workspace(settings, {})) if workspace is not None else str(poc_workspace(settings))
     data: dict[str, Any] = {"config_file": str(settings.path or ""), "poc_workspace_dir": found}
     if workspace is None:
-        data["env_override"] = override or None
+        data |= {"env_override": override or None, "jobs_dir": settings.jobs or None}
     warnings = [f"{WORKSPACE_VARIABLE} is set to {override} and comes first."] if override else []
-    text = (f"Workspace:     {found}", f"Configuration: {settings.path or '-'}")
+    text = [f"Workspace:     {found}", f"Configuration: {settings.path or '-'}"]
+    if settings.jobs:
+        text.append(f"Jobs:          {settings.jobs}")
     return Report(data=data, text=text, warnings=warnings)

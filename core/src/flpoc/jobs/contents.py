@@ -30,7 +30,20 @@ def collect_files(folder: Path, *, limits: Limits | None = None) -> tuple[tuple[
         ResourceError: There is more than a job may have; names the limit.
     """
     limits = limits or Limits()
-    code = folder / CODE
+    found, left_out = list_files(folder / CODE, limits)
+    paths = [f"{CODE}/{path}" for path in found]
+    check_paths(paths, limits)
+    notices = (f"not sent: {', '.join(f'{CODE}/{path}' for path in left_out)}",) if left_out else ()
+    return tuple(_entry(folder, path) for path in paths), notices
+
+
+def list_files(code: Path, limits: Limits) -> tuple[list[str], list[str]]:
+    """List what of a folder belongs to a job's code, and what is left out; both sorted, relative.
+
+    Raises:
+        UsageError: There is a link, a device or a private key, or no such folder.
+        ResourceError: There is more than a job may have; names the limit.
+    """
     if code.is_symlink() or not code.is_dir():
         raise UsageError(f"{code}: {'a link' if code.is_symlink() else 'no such folder'}", hint="put the scripts there")
     left_out: list[str] = []
@@ -38,7 +51,7 @@ def collect_files(folder: Path, *, limits: Limits | None = None) -> tuple[tuple[
     total = 0
     with refusals(code):
         for entry in _walk(code, left_out):
-            found.append(Path(entry.path).relative_to(folder).as_posix())
+            found.append(Path(entry.path).relative_to(code).as_posix())
             total += entry.stat(follow_symlinks=False).st_size
             if len(found) > limits.files:
                 raise ResourceError(f"{code}: more than {limits.files} files", hint="leave out what is not needed")
@@ -47,10 +60,7 @@ def collect_files(folder: Path, *, limits: Limits | None = None) -> tuple[tuple[
                     f"{code}: more than {limits.total} bytes",
                     hint="data belongs to the sites; start from a model with initial_model",
                 )
-    found.sort()
-    check_paths(found, limits)
-    notices = (f"not sent: {', '.join(sorted(left_out))}",) if left_out else ()
-    return tuple(_entry(folder, path) for path in found), notices
+    return sorted(found), sorted(left_out)
 
 
 def collect_and_pack(folder: Path, target: Path) -> tuple[tuple[FileEntry, ...], tuple[str, ...]]:
@@ -75,7 +85,7 @@ def _walk(folder: Path, left_out: list[str]) -> Iterator[os.DirEntry[str]]:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.name in _NOT_SENT or entry.name.endswith(".pyc"):
-                    left_out.append(Path(entry.path).relative_to(folder.parent).as_posix())
+                    left_out.append(Path(entry.path).relative_to(folder).as_posix())
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
                 elif entry.is_file(follow_symlinks=False):

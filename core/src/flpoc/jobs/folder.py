@@ -20,7 +20,10 @@ from flpoc.jobs.spec import DEFAULT_SITE, JobSpec, ScriptSpec
 from flpoc.settings import plain, read_file, structure, structure_named
 from flpoc.tracking import TrackerSpec
 
-__all__ = ["CODE", "JOB_FILES", "check_code", "collect_and_pack", "collect_files", "find_job_folder", "read_job"]
+__all__ = [
+    "CODE", "JOB_FILES", "check_code", "collect_and_pack", "collect_files", "find_job_folder", "job_file", "read_job",
+    "read_job_file",
+]  # fmt: skip
 
 #: What a job file may be called.
 JOB_FILES = ("job.conf", "job.json", "job.yml", "job.yaml")
@@ -43,10 +46,10 @@ def find_job_folder(path: Path) -> tuple[Path, str]:
     if not path.is_dir():
         what = "not a folder" if path.exists() else "no such folder"
         raise UsageError(f"{path}: {what}", hint="give the folder that has the job file")
-    if _job_file(path) is not None:
+    if job_file(path) is not None:
         return path, ""
     folders = [found for found in sorted(path.iterdir()) if found.is_dir() and not found.name.startswith((".", "__"))]
-    found = [folder for folder in folders if _job_file(folder) is not None]
+    found = [folder for folder in folders if job_file(folder) is not None]
     if len(found) == 1:
         return found[0], f"the job is in {found[0]}"
     if found:
@@ -59,7 +62,12 @@ def find_job_folder(path: Path) -> tuple[Path, str]:
     )
 
 
-def _job_file(folder: Path) -> Path | None:
+def job_file(folder: Path) -> Path | None:
+    """The job file in *folder*; None if there is none.
+
+    Raises:
+        UsageError: There is more than one.
+    """
     found = [folder / name for name in JOB_FILES if (folder / name).is_file()]
     if len(found) > 1:
         raise UsageError(f"{folder}: has {' and '.join(one.name for one in found)}", hint="keep one of them")
@@ -89,7 +97,12 @@ def read_job(folder: Path) -> JobSpec:
             are missing or cannot be compiled (all problems at once).
         UsageError: There is no job file, or more than one.
     """
-    path = _job_file(folder)
+    return read_job_file(folder)[1]
+
+
+def read_job_file(folder: Path) -> tuple[Path, JobSpec, dict[str, Any]]:
+    """The same, with the job file itself and what it says before defaults are filled in."""
+    path = job_file(folder)
     if path is None:
         raise UsageError(f"{folder}: no job file", hint=f"it is called one of {', '.join(JOB_FILES)}")
     data = read_file(path)
@@ -102,7 +115,7 @@ def read_job(folder: Path) -> JobSpec:
     if problems := check_code(folder, spec):
         text = problems[0] if len(problems) == 1 else f"{len(problems)} problems: {'; '.join(problems)}"
         raise ConfigError(f"{path}: {text}", hint=f"scripts are below {folder / CODE}", data={"problems": problems})
-    return spec
+    return path, spec, data
 
 
 def _spec(data: dict[str, Any]) -> JobSpec:

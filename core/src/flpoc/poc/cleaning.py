@@ -90,7 +90,7 @@ def _set_aside(folder: Path) -> list[str]:
             return []
     aside = folder / name
     aside.mkdir(mode=0o700)
-    for entry in (*marker.entries, places.MARKER, places.LOCK):
+    for entry in (*marker.entries, *places.unfinished(folder, marker), places.MARKER, places.LOCK):
         if (folder / entry).exists():
             (folder / entry).rename(aside / entry)
     return strangers

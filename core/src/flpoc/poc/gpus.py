@@ -42,7 +42,9 @@ def assign_gpus(sites: Sequence[str], wanted: Sequence[str] | None, there: Seque
     unknown = list(dict.fromkeys(one for one in ids if one not in there))
     if unknown:
         have = f"this machine has {', '.join(there)}" if there else "none is available on this machine"
-        raise UsageError(f"no GPU {', '.join(unknown)}: {have}", hint="leave out -gpu to use what there is")
+        joined = any("," in one for one in unknown)
+        hint = "write them one after the other: -gpu 0 1" if joined else "leave out -gpu to use what there is"
+        raise UsageError(f"no GPU {' and no GPU '.join(unknown)}: {have}", hint=hint)
     if not ids or not sites:
         return {}
     if len(ids) <= len(sites):

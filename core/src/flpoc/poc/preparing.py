@@ -136,11 +136,11 @@ def _project(folder: Path, wanted: Wanted, plugins: Plugins) -> tuple[Project, l
             raise UsageError(f"{path} lies in the workspace, which is replaced", hint="keep it somewhere else")
         project, warnings = read_project(path)
         plugins.find("launchers", project.launcher)
-        _refuse_own_name([one.name for one in project.participants])
+        refuse_own_name([one.name for one in project.participants])
         return project, [*warnings, *not_there(plugins, project.plugins)]
     if not wanted.sites:
         raise UsageError("a proof of concept needs at least one site", hint="for example: flpoc poc prepare -n 2")
-    _refuse_own_name(wanted.sites)
+    refuse_own_name(wanted.sites)
     offer = plugins.find("launchers", wanted.launcher)
     if wanted.launcher_settings:
         from flpoc.settings import structure
@@ -164,8 +164,8 @@ def _plugins_of(plugins: Plugins, needed: Sequence[str]) -> tuple[tuple[str, ...
     return tuple(names), left_out(plugins, unfit)
 
 
-def _refuse_own_name(names: Sequence[str]) -> None:
-    """One folder beside the participants' states is that of the proof of concept itself."""
+def refuse_own_name(names: Sequence[str]) -> None:
+    """Refuse a name that the workspace needs itself: one folder beside the participants' states is its own."""
     if any(name.casefold() == places.OWN_STATE for name in names):
         raise UsageError(f"{places.OWN_STATE!r} is a reserved name in a proof of concept", hint="choose another name")
 
@@ -273,19 +273,21 @@ def _build(new: Path, project: Project, plugins: Plugins, granted: Path) -> None
 
     prod = provision(project, new, plugins=plugins)
     for site in project.sites:
-        _grant(prod / site.name, granted)
+        grant_data(prod / site.name, granted)
     write_project(project, new / places.PROJECT_FILE)
     (new / places.STATE).mkdir(mode=0o700)
 
 
-def _grant(kit: Path, folder: Path) -> None:
+def grant_data(kit: Path, folder: Path) -> None:
     """Let jobs at a site use a folder, as its owner would."""
     from flpoc.provision.kit_settings import LOCAL, POLICY
 
     path = kit / LOCAL / POLICY
     policy = json.loads(path.read_bytes())
-    policy["datasets"] = {"poc": {"source": str(folder), "mode": "rw"}}
-    path.write_text(json.dumps(policy, indent=2) + "\n", encoding="utf-8")
+    policy["datasets"] = {**policy["datasets"], "poc": {"source": str(folder), "mode": "rw"}}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(policy, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _publish(folder: Path, new: Path, before: Marker | None, after: Marker) -> list[str]:

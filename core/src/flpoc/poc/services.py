@@ -285,7 +285,7 @@ def _environment(gpus: Sequence[str] | None) -> dict[str, str]:
         "TMPDIR": tempfile.gettempdir(),
         "PYTHONUNBUFFERED": "1",
     }
-    return found if gpus is None else {**found, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    return found if gpus is None else {**found, "CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(gpus))}
 
 
 def _text_from(log: Path, offset: int) -> str:

@@ -93,13 +93,18 @@ def start(
         ConnectionFailed: Not all was ready in time.
     """
     began = time.monotonic()
-    with locked(folder.resolve()):
-        workspace = open_workspace(folder)
-        names = choose(workspace, only, exclude)
-        if not names:
-            raise UsageError("there is nothing left to start", hint="leave out -ex, or name another")
-        launched = _launch(workspace, Services(workspace.folder, plugins, workspace), names, gpus, began)
+    try:
+        with locked(folder.resolve()):
+            workspace = open_workspace(folder)
+            names = choose(workspace, only, exclude)
+            if not names:
+                raise UsageError("there is nothing left to start", hint="leave out -ex, or name another")
+            launched = _launch(workspace, Services(workspace.folder, plugins, workspace), names, gpus, began)
+    except UsageError as error:
+        unasked = {"port_conflict": False, "port_preflight": _unchecked("nothing was started"), "warnings": []}
+        raise UsageError(error.message, hint=error.hint, data={**unasked, **(error.data or {})}) from None
     warnings = [f"--study {study} has no effect on server and sites; it is for consoles."] if study else []
+    warnings += _gpus_in_vain(launched) if gpus else []
     server_runs = launched.server in launched.handles or launched.server in launched.services.running()
     ready = False
     if wait and not server_runs:
@@ -145,7 +150,7 @@ def _preflight(workspace: Workspace, server: str, *, check: bool) -> dict[str, A
     """Look whether the server's port is free, if the server is to be started."""
     port = workspace.project.port
     if not check:
-        return {"checked": False, "ports": [], "conflicts": [], "note": f"{server} is not started by this command"}
+        return _unchecked(f"{server} is not started by this command")
     found = port_preflight(port)
     if found["conflicts"]:
         message = f"port {port} of {server} is {found['ports'][0]['reason']}"
@@ -162,6 +167,18 @@ def _preflight(workspace: Workspace, server: str, *, check: bool) -> dict[str, A
             },
         )
     return found
+
+
+def _unchecked(why: str) -> dict[str, Any]:
+    return {"checked": False, "ports": [], "conflicts": [], "note": why}
+
+
+def _gpus_in_vain(launched: _Launched) -> list[str]:
+    """Say where graphics processors were asked for, and cannot be given."""
+    if not launched.sites:
+        return ["-gpu has no effect: no site is started."]
+    already = [site for site in launched.sites if site in launched.already]
+    return [f"-gpu has no effect on what runs already: {some(already)}"] if already else []
 
 
 def _wait(launched: _Launched, kit: Path | None, timeout: float) -> None:

@@ -167,8 +167,15 @@ def write_marker(folder: Path, marker: Marker) -> None:
 
 def foreign_entries(folder: Path, marker: Marker | None) -> list[str]:
     """Name what is in the folder and was not made by flpoc."""
-    own = {MARKER, LOCK, *(marker.entries if marker else ())}
+    entries = marker.entries if marker else ()
+    own = {MARKER, LOCK, *entries, *(unfinished(folder, marker) if marker else ())}
     return sorted(one.name for one in folder.iterdir() if one.name not in own and not one.name.startswith((NEW, OLD)))
+
+
+def unfinished(folder: Path, marker: Marker) -> list[str]:
+    """Name what was being written beside an entry when a command was killed: ``.project.yml.x``, ``.PROJECT.new-x``."""
+    beside = tuple(f".{entry}." for entry in marker.entries)
+    return [one.name for one in folder.iterdir() if one.name.startswith(beside)]
 
 
 def make_workspace_folder(folder: Path) -> Path:

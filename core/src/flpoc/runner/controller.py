@@ -6,8 +6,11 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import attrs
 
 from flpoc.aggregating import Aggregator, Update
 from flpoc.errors import FlpocError, IntegrityError, PluginError
@@ -44,6 +47,8 @@ class Controller(Federation):
         self._over = False
         self._initial: Path | None = None
         self._round = 0
+        self._asked: Assign | None = None
+        self._handed = _Named()
         self.folder = Path(os.environ["FLPOC_TOKEN_FILE"]).parent
         self.model: TensorFile | None = None
         self._owner = Owner(TO_CONTROLLER, LocalHello, self._take)
@@ -66,7 +71,7 @@ class Controller(Federation):
             match message:
                 case ControllerStart():
                     self._start = self._start or message
-                case Closed() if message.round == self._round:
+                case Closed() if self._is_answer(message):
                     self._closed = message
                     self._owner.settle("assign")
                 case Committed():
@@ -75,6 +80,11 @@ class Controller(Federation):
                 case Over():
                     self._over = True
             self._news.notify_all()
+
+    def _is_answer(self, closed: Closed) -> bool:
+        """Whether it is about what was asked last: after a break, an answer may come twice."""
+        asked, told = self._asked, {*closed.missing, *(one.site for one in closed.updates)}
+        return asked is not None and closed.round == asked.round and told == set(asked.sites)
 
     @property
     def round_now(self) -> int:
@@ -89,27 +99,49 @@ class Controller(Federation):
         self.commit(-1, model, b"", {})
 
     def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
-        self._round = round_number
-        assign = Assign(round_number, kind, tuple(self.sites), self.model is not None)
+        result = self._ask(Assign(round_number, kind, tuple(self.sites), self.model is not None))
+        if kind == "train":
+            _check_alike(result.updates)
+        return result
+
+    def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
+        named = _Named() if model is None else self._named(model)
+        given = self.model if named.tensors is None else named.tensors
+        assign = Assign(
+            round_number, "train", (site,), given is not None, tuple(later), named.file, named.size, named.checksum
+        )
+        result = self._ask(assign)
+        if given is not None and not self.job.partial:
+            for update in result.updates:
+                if difference := update.model.header.same_layout(given.header):
+                    raise IntegrityError(f"{site} sent other tensors than it received: {difference}")
+        return result
+
+    def _ask(self, assign: Assign) -> RoundResult:
+        self._round = assign.round
         with self._news:
-            self._closed = None
+            self._asked, self._closed = assign, None
         self._owner.request("assign", assign)
         with self._news:
-            self._news.wait_for(lambda: self._over or (self._closed is not None and self._closed.round == round_number))
+            self._news.wait_for(lambda: self._over or self._closed is not None)
             closed = self._closed
         if closed is None:
             raise _JobOver
         updates = tuple(_update(one) for one in closed.updates)
-        if kind == "train":
-            _check_alike(updates)
         return RoundResult(updates, closed.missing, bool(updates) and all(one.evaluates for one in closed.updates))
 
     def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
-        opened = TensorFile.open(model)
-        size = model.stat().st_size
-        message = Commit(round_number, model.name, size, checksum_file(model), state, metrics)
+        named = self._named(model)
+        message = Commit(round_number, named.file, named.size, named.checksum, state, metrics)
         self._owner.request(f"commit {round_number}", message)
-        self.model = opened
+        self.model = named.tensors
+
+    def _named(self, model: Path) -> _Named:
+        """A model as the server is told of it; one that was handed over is not in its place any more."""
+        if self._handed.file != model.name or model.exists():
+            tensors = TensorFile.open(model)
+            self._handed = _Named(model.name, model.stat().st_size, checksum_file(model), tensors)
+        return self._handed
 
     def finish(self, metrics: dict[str, float]) -> None:
         with self._news:
@@ -123,6 +155,16 @@ class Controller(Federation):
 
     def close(self) -> None:
         self._owner.close()
+
+
+@attrs.frozen
+class _Named:
+    """A model file, as it was when it was handed over."""
+
+    file: str = ""
+    size: int = 0
+    checksum: str = ""
+    tensors: TensorFile | None = None
 
 
 class _JobOver(BaseException):

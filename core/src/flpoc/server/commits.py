@@ -87,5 +87,4 @@ async def write(
 def _sweep(what: Commitment, files: JobFiles, keep_rounds: bool) -> None:
     """Delete what the committed round has made superfluous."""
     files.drop_updates(what.commit.round)
-    if not keep_rounds:
-        files.drop_models((what.model.path,))
+    files.drop_models(what.model.path, what.commit.round if keep_rounds else None)

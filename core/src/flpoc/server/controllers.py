@@ -165,7 +165,7 @@ class ControllerHost:
         moved = True
         match message:
             case Assign():
-                self.run.assign(message)
+                await self.run.assign(message, folder)
             case Commit():
                 await self.run.commit(message, folder)
             case Finished():

@@ -29,6 +29,12 @@ class Deadlines:
         self._progress = dict.fromkeys(sites, self._opened)
         self.arm()
 
+    def ask(self, sites: Iterable[str]) -> None:
+        """More sites have something to do in the same round: the clocks of these start anew."""
+        for site in sites:
+            self.moved(site)
+        self.arm()
+
     def moved(self, site: str) -> None:
         """There was progress at *site*."""
         self._progress[site] = time.monotonic()

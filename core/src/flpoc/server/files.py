@@ -59,10 +59,10 @@ class JobFiles:
     def drop_updates(self, round_number: int) -> None:
         shutil.rmtree(self.folder / "updates" / str(round_number), ignore_errors=True)
 
-    def drop_models(self, keep: tuple[Path, ...]) -> None:
-        """Delete all models except *keep*; also what a crash left half renamed."""
-        for path in (self.folder / "models").glob("*"):
-            if path not in keep:
+    def drop_models(self, keep: Path, round_number: int | None = None) -> None:
+        """Delete all models except *keep*, or all others of one round; also what a crash left half renamed."""
+        for path in (self.folder / "models").glob("*" if round_number is None else f"{round_number}.*"):
+            if path != keep:
                 path.unlink(missing_ok=True)
 
     def drop_working_files(self) -> None:

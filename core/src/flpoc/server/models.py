@@ -10,7 +10,7 @@ import attrs
 from flpoc.errors import IntegrityError, ResourceError
 from flpoc.models.handover import take
 from flpoc.models.header import Header, read_header
-from flpoc.wire.job_messages import Commit
+from flpoc.wire.job_messages import Assign, Commit
 from flpoc.wire.messages import INLINE_BYTES, Announce, ModelRef
 from flpoc.wire.transfers import write_whole
 
@@ -65,15 +65,15 @@ def store_inline(path: Path, data: bytes, size: int, checksum: str) -> Header:
         raise
 
 
-def take_model(commit: Commit, folder: Path, into: Path) -> Model:
-    """Take the file of a commit out of the controller's folder (blocking).
+def take_model(named: Commit | Assign, folder: Path, into: Path) -> Model:
+    """Take the model that the controller names out of its folder (blocking).
 
     It is there already when the server was restarted after it had been
-    taken and before the commit was written.
+    taken and before a commit was written.
     """
     if not into.exists():
-        take(folder, commit.file, commit.size, into)
-    return load_model(commit.round, into, commit.size, commit.checksum)
+        take(folder, named.file, named.size, into)
+    return load_model(named.round, into, named.size, named.checksum)
 
 
 def load_model(round_number: int, path: Path, size: int, checksum: str) -> Model:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from flpoc.server.models import Model
 from flpoc.server.rounds import UpdateRow
 from flpoc.wire.job_messages import Assign, Closed, SiteUpdate
 from flpoc.wire.messages import Announce, Verdict
@@ -18,13 +19,15 @@ class OpenRound:
 
     Attributes:
         number: Counted from 0.
-        assign: What the controller has asked for; None before it has.
+        assign: What the controller has asked for last; None before it has.
+        handed: The model of that task, if it is not the committed one.
         late: Sites that the round was closed without; what they send of it is not counted any more.
         received: Updates that are here, by site.
     """
 
     number: int
     assign: Assign | None = None
+    handed: Model | None = None
     late: set[str] = attrs.field(factory=set)
     received: dict[str, SiteUpdate] = attrs.field(factory=dict)
     _checksums: dict[str, str] = attrs.field(factory=dict)
@@ -55,6 +58,12 @@ class OpenRound:
         """Sites whose update is still to come."""
         sites: Iterable[str] = self.assign.sites if self.assign is not None else ()
         return [site for site in sites if self.awaits(site) and site not in failures]
+
+    def lacks(self, quorum: int, failures: Container[str]) -> bool:
+        """Whether too few updates are here for the task at hand, counting those that are asked for later."""
+        assert self.assign is not None
+        here = {*self.received, *(site for site in self.assign.later if self.awaits(site) and site not in failures)}
+        return len(here) < min(quorum, len({*here, *self.assign.sites, *self.assign.later}))
 
     def close(self, failures: Mapping[str, str]) -> Closed:
         """What the controller is told: updates in site order, and who is missing and why."""

@@ -127,8 +127,17 @@ class Run:
         assign = self.round.assign
         if assign is None or not self.started or site not in self.round.owing(self.failures):
             return None
-        model = self.model.ref if self.model is not None and assign.use_model else None
+        model = self.given.ref if self.given is not None and assign.use_model else None
         return Task(assign.round, assign.kind, self.spec.rounds, model)
+
+    @property
+    def given(self) -> Model | None:
+        """The model that tasks are about: the committed one, or what the controller has handed over."""
+        return self.round.handed or self.model
+
+    def model_of(self, checksum: str) -> Model | None:
+        """The model with this checksum, if a site may still want it."""
+        return next((one for one in (self.given, self.model) if one and one.ref.checksum == checksum), None)
 
     def _tell_all(self) -> None:
         for site in self.sites:
@@ -238,7 +247,7 @@ class Run:
         if site in self.round.received:
             return "ALL"
         if message.inline is None:
-            await asyncio.to_thread(check_room, self.files.folder, message, self.model)
+            await asyncio.to_thread(check_room, self.files.folder, message, self.given)
             await self.records.announce(site, message)
             return "HAVE"
         path = self.files.update(message.round, site, message.checksum)
@@ -292,13 +301,14 @@ class Run:
         self._close_if_complete()
 
     def _check_layout(self, header: Header, params_type: str) -> None:
-        if self.model is None:
-            if params_type == "DIFF":
+        if self.given is None:
+            # a server that was just restarted hears of an update before it hears from the controller
+            if params_type == "DIFF" and self.round.assign is not None:
                 raise IntegrityError("a DIFF without a model that it is a change of")
             return
         if self.spec.partial:
             return
-        if difference := header.same_layout(self.model.header):
+        if difference := header.same_layout(self.given.header):
             raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
 
     def _reject(self, site: str, message: Announce, reason: str) -> None:
@@ -342,19 +352,33 @@ class Run:
             self._link = None
             self.controller_moved()  # so long has the next one to connect
 
-    def assign(self, message: Assign) -> None:
-        """The controller opens a round, or asks for one again that it has opened before."""
+    async def assign(self, message: Assign, folder: Path) -> None:
+        """The controller opens a round or goes on in it, or says again what it has said before."""
         if message.round != self.next_round:
             raise IntegrityError(f"round {message.round} was asked for; {self.next_round} is next")
-        if strangers := sorted(set(message.sites) - set(self.sites)):
+        if strangers := sorted({*message.sites, *message.later} - set(self.sites)):
             raise IntegrityError(f"round {message.round} was asked of {strangers[0]}, which has no part in the job")
-        repeated = self.round.assign == message
-        self.round.assign = message
-        if not repeated:
-            self._deadlines.open(message.sites)
+        if self.round.assign != message:
+            await self._hand_over(message, folder)
+            # one deadline for a round, also where its sites are asked one after the other
+            begin = self._deadlines.open if self.round.assign is None else self._deadlines.ask
+            self.round.assign = message
+            if self.over:
+                return
+            begin(message.sites)
             self._changed(self)
             self._tell_all()
         self._close_if_complete()
+
+    async def _hand_over(self, message: Assign, folder: Path) -> None:
+        """Take the model of a task, if it has its own; the one before is needed by nobody any more."""
+        before, now = self.round.handed, None
+        if message.file:
+            path = self.files.model(message.round, message.checksum)
+            now = await asyncio.to_thread(take_model, message, folder, path)
+        self.round.handed = now
+        if before is not None and (now is None or now.path != before.path):
+            before.path.unlink(missing_ok=True)
 
     def _close_if_complete(self) -> None:
         assign = self.round.assign
@@ -363,10 +387,10 @@ class Run:
         late = self.round.owing(self.failures)
         if late and not self._deadlines.round_is_over:
             return
-        if len(self.round.received) < min(self._quorum(), len(assign.sites)):
-            who = late[0] if late else ""
-            message = f"no update from {', '.join(late)}"
-            self.fail(Cause(site=who, phase="waiting", round=assign.round, message=message))
+        if self.round.lacks(self._quorum(), self.failures):
+            absent = [site for site in assign.sites if site not in self.round.received]
+            message = f"no update from {', '.join(absent)}"
+            self.fail(Cause(site=absent[0] if absent else "", phase="waiting", round=assign.round, message=message))
             return
         self.round.late |= set(late)
         self._closing = asyncio.create_task(self._close(late))

@@ -294,8 +294,8 @@ class SiteService:
     def _file_for(self, run: Run, wanted: Fetch) -> tuple[Path, int]:
         if wanted.what == "archive":
             return self._server.files.archive(run.row.archive), run.row.archive_size
-        model = run.model
-        if model is None or model.ref.checksum != wanted.checksum:
+        model = run.model_of(wanted.checksum)
+        if model is None:
             raise FlpocError("a newer model has taken its place", code="SUPERSEDED")
         return model.path, model.ref.size
 

@@ -136,12 +136,21 @@ class ControllerStart:
 
 @attrs.frozen
 class Assign:
-    """The controller wants a round: a task to sites, with the model of the last committed round."""
+    """The controller wants a round: a task to sites, with the model of the last committed round.
+
+    Or a part of one: ``later`` are sites that are asked in the same round once
+    these have answered, and ``file`` is a model in the controller's folder
+    that takes the place of the committed one for this task.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
     sites: tuple[str, ...] = attrs.field(validator=checks.site_names)
     use_model: bool
+    later: tuple[str, ...] = attrs.field(default=(), validator=checks.site_names)
+    file: str = ""
+    size: int = attrs.field(default=0, validator=checks.count)
+    checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
 
 
 @attrs.frozen

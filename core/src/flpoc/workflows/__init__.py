@@ -61,6 +61,23 @@ class Federation(ABC):
     def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
         """Give all sites a task with the committed model; wait until the round is closed."""
 
+    def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
+        """Have one site train, and wait for it: for rounds in which sites are asked one after the other.
+
+        What a site has sent is safe as soon as this returns, but only a commit ends the round. A controller that is
+        started again makes the same visits again; those that were answered are answered at once.
+
+        Args:
+            round_number: The round.
+            site: Who is asked; once a round.
+            model: What it trains from, a file that is taken away; None for the committed model.
+            later: Who else is asked in this round.
+
+        Returns:
+            Its update, or why there is none.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
         """Make *model* the committed one; returns at once, the next round may begin."""
