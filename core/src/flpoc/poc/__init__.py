@@ -8,6 +8,6 @@ from flpoc.poc.cleaning import clean
 from flpoc.poc.preparing import Wanted, is_running, prepare
 from flpoc.poc.starting import start
 from flpoc.poc.stopping import stop
-from flpoc.poc.workspace import is_workspace, open_workspace
+from flpoc.poc.workspace import is_workspace, open_workspace, user_kit
 
-__all__ = ["Wanted", "clean", "is_running", "is_workspace", "open_workspace", "prepare", "start", "stop"]
+__all__ = ["Wanted", "clean", "is_running", "is_workspace", "open_workspace", "prepare", "start", "stop", "user_kit"]
