@@ -172,7 +172,6 @@ def taken(
         examples=examples,
         mutating=found.mutating,
         idempotent=found.idempotent,
-        streaming=found.streaming,
         verbatim=verbatim,
         kinds=kinds,
     )
@@ -181,8 +180,9 @@ def taken(
 def _with_short_force(one: click.Parameter) -> click.Parameter:
     if one.name != "force":
         return one
+    assert isinstance(one, click.Option)
     changed = copy.copy(one)
-    changed.opts = ["-f", *one.opts]
+    changed.opts, changed.help = ["-f", *one.opts], (one.help or "").replace("DIR/", "DEST/")
     return changed
 
 

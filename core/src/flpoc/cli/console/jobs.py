@@ -13,6 +13,11 @@ submit_job = taken(
     "submit_job",
     click.Argument(["job_folder"], metavar="FOLDER"),
     examples=("submit_job jobs/hello", "submit_job jobs/hello --submit-token run-7"),
+    text="""Submit the job in FOLDER: check it, sign it and send it. Gives the job's id.
+
+    A relative FOLDER is looked for in the working directory, in the kit's
+    transfer folder, and in $FLPOC_HOME/examples.
+    """,
 )
 
 get_job_meta = taken(job_list.meta, "get_job_meta", examples=("get_job_meta ID",))

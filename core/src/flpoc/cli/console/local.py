@@ -49,7 +49,7 @@ def overview(groups: Sequence[str], *, coloured: bool) -> str:
         lines.append(colours.paint(head, colours.BOLD) if coloured else head)
         lines += [f"  {one.name:<{width}}  {one.summary}" for one in GROUPS[title]]
         lines.append("")
-    return "\n".join([*lines, "? NAME explains one, TAB completes."])
+    return "\n".join([*lines, "? NAME explains one, ? jobs lists a group, TAB completes."])
 
 
 @console_command("info", examples=("info",))
