@@ -251,6 +251,30 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
+def test_the_text_of_a_terminal_becomes_a_picture():
+    shown = "\x1b[1mJOB ID\x1b[0m  STATUS\n\x1b[2m------\x1b[0m\n12 <&>  \x1b[32mFINISHED\x1b[39m\n"
+    done = subprocess.run(
+        [sys.executable, str(DOCS / "images" / "terminal.py"), "A list"],
+        input=shown, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    import xml.etree.ElementTree as Xml
+
+    texts = {one.text: one.attrib for one in Xml.fromstring(done.stdout).iter("{http://www.w3.org/2000/svg}text")}
+    assert list(texts) == ["JOB ID", "STATUS", "------", "12 <&>", "FINISHED"]
+    assert texts["JOB ID"]["font-weight"] == "bold"
+    assert texts["STATUS"]["x"] == texts["FINISHED"]["x"]
+    assert "fill" in texts["FINISHED"]
+    assert "opacity" in texts["------"]
+
+
+def test_pictures_fetch_nothing_and_say_what_they_show():
+    pictures = [one.read_text(encoding="utf-8") for one in (DOCS / "images").glob("*.svg")]
+    assert pictures
+    for one in pictures:
+        assert "<title>" in one
+        assert re.findall(r"https?://[^\s\"']+", one) == ["http://www.w3.org/2000/svg"]
+
+
 # -- what users meet is described
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pty
+import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -177,3 +183,93 @@ def endless(deployment: Deployment, make_job: Callable[..., Path]) -> Iterator[s
         with contextlib.suppress(JobError):
             session.abort_job(job)
         session.wait_for_job(job, 60)
+
+
+class Terminal:
+    """A command in a terminal, as somebody who types sees it."""
+
+    _RUN = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from flpoc.cli.main import main
+sys.exit(main())
+"""
+    _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()=>].?|\r")
+
+    def __init__(self, words: tuple[str, ...], environ: dict[str, str], columns: int) -> None:
+        self._screen, inner = pty.openpty()
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        env = {**os.environ, "TERM": "vt100", "NO_COLOR": "1", **environ}
+        env.pop("COLUMNS", None)
+        argv = [sys.executable, "-c", self._RUN, *words]
+        self.process = subprocess.Popen(argv, stdin=inner, stdout=inner, stderr=inner, env=env, start_new_session=True)
+        os.close(inner)
+        self._unread = ""
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        """Press these keys; ``\\x03`` is Ctrl-C, ``\\x04`` Ctrl-D."""
+        os.write(self._screen, text.encode())
+
+    def expect(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
+        """Read until *pattern* has come; what was read up to it is not looked at again."""
+        until = time.monotonic() + timeout
+        while (found := re.search(pattern, self._unread)) is None:
+            assert self._read(until), f"no {pattern!r} in:\n{self.seen}"
+        self._unread = self._unread[found.end() :]
+        return found
+
+    def ask(self, line: str) -> str:
+        """Type a line and give what is said until the next prompt."""
+        self.type(f"{line}\n")
+        self.expect(re.escape(line) + r"\n")
+        said = self.expect(r"(?s)(.*?)(?:Done|Failed|Cancelled) \[.*? s\]\n").group(1)
+        self.expect("> ")
+        return said
+
+    def rest(self) -> None:
+        """Wait until it waits: a signal that comes while readline draws is heard with the next key only."""
+        until = time.monotonic() + 20
+        while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < until, "it never waits"
+
+    def end(self) -> int:
+        """Wait for its end; gives its exit status."""
+        until = time.monotonic() + 20
+        while self._read(until):
+            pass
+        return self.process.wait(max(0.1, until - time.monotonic()))
+
+    def _read(self, until: float) -> bool:
+        """Take what comes; false when nothing has come until then, or nothing can come any more."""
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([self._screen], [], [], left)[0]:
+            return False
+        try:
+            data = os.read(self._screen, 1 << 16)
+        except OSError:  # all that wrote to it have ended
+            data = b""
+        text = self._CONTROLS.sub("", data.decode(errors="replace"))
+        self._unread += text
+        self.seen += text
+        return bool(data)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(20)
+        os.close(self._screen)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Run flpoc in a terminal of its own."""
+    made: list[Terminal] = []
+
+    def run(*words: str, columns: int = 150, **environ: str) -> Terminal:
+        made.append(Terminal(words, environ, columns))
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.close()

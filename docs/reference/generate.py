@@ -34,6 +34,7 @@ def pages() -> dict[str, str]:
     """All pages by file name."""
     found = {
         "commands.md": commands(),
+        "console.md": console(),
         "hooks.md": hooks(),
         "settings.md": settings(),
         "job-file.md": job_file(),
@@ -105,6 +106,30 @@ def commands() -> Iterator[str]:
     yield from table(("option", "meaning"), shown)
     for path, command in sorted(command_tree()):
         yield from _command(path, command)
+
+
+def console() -> Iterator[str]:
+    from flpoc.cli.console.command import find
+    from flpoc.cli.console.names import GROUPS, NOT_HERE
+
+    yield from (
+        "# Commands of the console",
+        "",
+        "What can be typed in `flpoc console`, and be a line of its scripts; how to",
+    )
+    yield from ("use it is in [Use the console](../how-to/use-the-console.md). `-` and `_` are the same in names.", "")
+    for title, entries in GROUPS.items():
+        yield from (f"**{title.capitalize()}**", "")
+        rows = [
+            (f"[{one.name}](#{one.name})", one.summary, code(f"flpoc {one.also}" if one.also else ""))
+            for one in entries
+        ]
+        yield from table(("command", "what it does", "in a shell"), rows)
+    yield from ("## What is not here", "", "Commands of comparable consoles, and what to use instead:", "")
+    yield from table(("command", "instead"), [(code(name), text) for name, text in NOT_HERE.items()])
+    for entries in GROUPS.values():
+        for one in entries:
+            yield from _command(one.name, find(one.name))
 
 
 def command_tree() -> Iterator[tuple[str, click.Command]]:

@@ -207,6 +207,7 @@ POLICY = {
 #: Where files are.
 FILES = {
     "~/.flpoc/config.conf": "The user's configuration; JSON, which is valid HOCON.",
+    "~/.flpoc/console_history": "The lines that the user typed in consoles; private, the newest 1000 to 2000.",
     "WORKSPACE/project.yml": "The project of a proof of concept.",
     "WORKSPACE/PROJECT/prod_NN/NAME/": "The startup kit of a participant.",
     "WORKSPACE/PROJECT/prod_NN/NAME/startup/": "Certificate, key and settings; signed, changed by nobody.",
@@ -221,6 +222,7 @@ FILES = {
     "CA_DIR/ca.json": "Which project an authority is for, its version and its fingerprint (`cert init`).",
     "WORKSPACE/state/NAME/": "What a server or site keeps: jobs, models, updates, processes.",
     "WORKSPACE/state/NAME/audit/": "The audit log of a server or site; `flpoc audit verify` checks it.",
+    "WORKSPACE/state/poc/consoles/": "The consoles that are open, for `flpoc poc stop`.",
     "WORKSPACE/data/": "For the sites' data.",
     "OUTPUT/JOB_ID/FL_global_model.safetensors": "The final model of a downloaded job.",
     "OUTPUT/JOB_ID/best_FL_global_model.safetensors": "The best model, where the workflow keeps one.",

@@ -494,6 +494,9 @@ _PLUGINS = (
     Step("audit show {workspace}/state/server --denied", fields=""),
     Step("audit verify {workspace}/state/server", fields=""),
     Step("audit verify {workspace}/state/server --expect 00", code="INVALID_ARGS", exit=4),
+    Step("console -c list_jobs --keep-going --idle-timeout 5", code="INVALID_ARGS", exit=4, why="it writes text only"),
+    Step("console --command list_jobs", code="INVALID_ARGS", exit=4, why="it writes text only"),
+    Step("poc start -p admin@nvidia.com", code="INVALID_ARGS", exit=4, why="a console writes text only"),
 )
 _ADDED = (
     Step("poc add-user lead ada@example.org -debug",

@@ -73,9 +73,7 @@ def test_the_same_job_twice_gives_the_same_bits(running: Federation, undisturbed
 
 
 @pytest.mark.parametrize("slow", ["site-1", "site-2"])
-def test_the_order_of_arrival_does_not_matter(
-    running: Federation, undisturbed: str, tmp_path: Path, slow: str
-) -> None:
+def test_the_order_of_arrival_does_not_matter(running: Federation, undisturbed: str, tmp_path: Path, slow: str) -> None:
     source = script(**{slow.replace("-", "_"): 0.05})
     assert run(running, tmp_path, lambda _: None, source)["sha256"] == undisturbed
 
@@ -141,9 +139,7 @@ def test_everything_killed_at_once_goes_on(running: Federation, undisturbed: str
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed
 
 
-def test_a_stopped_federation_goes_on_when_started_again(
-    running: Federation, undisturbed: str, tmp_path: Path
-) -> None:
+def test_a_stopped_federation_goes_on_when_started_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
     def disturb(_: str) -> None:
         running.stop()
         assert not [pid for name in ("server", *running.sites) for pid in running.job_processes(name)]

@@ -125,9 +125,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def make_stranger(
-    wheels: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Stranger]:
+def make_stranger(wheels: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Stranger]:
     """A new environment with core, its extra for tests, and the local launcher."""
 
     def make() -> Stranger:

@@ -129,7 +129,7 @@ def test_an_unknown_participant_is_refused_with_the_list(place, option):
 
 def test_a_user_has_no_service(place):
     place.prepare()
-    answer = place.run("start", "-p", "admin@nvidia.com")
+    answer = place.run("start", "-ex", "admin@nvidia.com")
     assert answer.error == ("INVALID_ARGS", 4)
     assert "users have no service" in answer.document["message"]
 

@@ -14,6 +14,7 @@ from flpoc.errors import FlpocError, UsageError
 if TYPE_CHECKING:
     import click
 
+    from flpoc.cli.connect import Connection
     from flpoc.formatting import Formatter, Report
     from flpoc.plugins import Plugins
 
@@ -28,6 +29,7 @@ class Call:
         debug: The command was given ``--debug``.
         dispatched: A command was found and its words were right.
         unknown_format: The user asked for a format that nobody offers.
+        connection: The connection of the console that the command is given in; None elsewhere.
     """
 
     format: str = "txt"
@@ -35,6 +37,7 @@ class Call:
     debug: bool = False
     dispatched: bool = False
     unknown_format: bool = False
+    connection: Connection | None = None
     _plugins: Plugins | None = attrs.field(default=None, init=False)
     _formatter: Formatter | None = attrs.field(default=None, init=False)
 
@@ -96,8 +99,8 @@ class Call:
         modes = getattr(command, "output_modes", ("txt", "json"))
         if self.format in ("json", "jsonl") and self.format not in modes:
             raise UsageError(
-                f"--format {self.format}: this command does not stream",
-                hint="use --format json",
+                f"--format {self.format}: this command {'does not stream' if 'json' in modes else 'is for people'}",
+                hint=f"use --format {modes[-1]}",
                 data={"output_modes": list(modes)},
             )
         self.dispatched = True
@@ -120,14 +123,16 @@ class Call:
             while True:
                 try:
                     record = next(steps)
+                    if self.formatter.streams:
+                        send(out, self.formatter.record(redact(dict(record.data))))
+                    elif record.text:
+                        # while a bar is drawn on the same terminal, sys.stdout writes above it
+                        shown = sys.stdout if out.isatty() else out
+                        send(shown if self.for_people else sys.stderr, painted(safe(record.text)))
                 except StopIteration as end:
                     return end.value
-                if self.formatter.streams:
-                    send(out, self.formatter.record(redact(dict(record.data))))
-                elif record.text:
-                    # while a bar is drawn on the same terminal, sys.stdout writes above it
-                    shown = sys.stdout if out.isatty() else out
-                    send(shown if self.for_people else sys.stderr, painted(safe(record.text)))
+                except KeyboardInterrupt as interruption:
+                    steps.throw(interruption)  # wherever it came: the command says what goes on without it
 
     def note(self, text: str) -> None:
         """Say something beside the result: a warning, what is being done."""
@@ -135,6 +140,10 @@ class Call:
         from flpoc.cli.output import safe, send
 
         send(sys.stderr, colours.paint_lines(safe(text)) if colours.wanted(sys.stderr) else safe(text))
+
+    def reminder(self, ctx: click.Context) -> str:
+        """What people are told of a command before the error, when they called it wrongly."""
+        return f"{ctx.get_help()}\n\n"
 
     def note_if_watched(self, text: str) -> None:
         """Like :meth:`note`, where somebody looks at a terminal and reads text."""
@@ -156,8 +165,7 @@ class Call:
         send(where, f"{safe(question)} [y/N] ", end="")
         return sys.stdin.readline().strip() in ("y", "Y")
 
-    @staticmethod
-    def needs_somebody_to_ask(question: str) -> None:
+    def needs_somebody_to_ask(self, question: str) -> None:
         """Refuse to go on where *question* could not be asked.
 
         Raises:

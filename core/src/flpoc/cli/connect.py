@@ -77,9 +77,17 @@ def connects(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_obj
     @functools.wraps(command)
     def connected(
-        call: Call, /, *arguments: Any, study: str, kit_id: str | None, startup_kit: str | None, **options: Any
+        call: Call,
+        /,
+        *arguments: Any,
+        study: str = "default",
+        kit_id: str | None = None,
+        startup_kit: str | None = None,
+        **options: Any,
     ) -> Any:
-        return command(Connection(call, study, kit_id, startup_kit), *arguments, **options)
+        # in a console these options do not exist: it has one connection for all its commands
+        connection = call.connection or Connection(call, study, kit_id, startup_kit)
+        return command(connection, *arguments, **options)
 
     return connected
 

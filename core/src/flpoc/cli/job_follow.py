@@ -29,6 +29,7 @@ class Follower:
         self._timeout = timeout
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, name="follow", daemon=True)
+        self._over = False
         self.away = False
 
     def __enter__(self) -> Follower:
@@ -38,8 +39,8 @@ class Follower:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # closing the channel ends the call that the thread waits in
-        self._session.close()
+        if not self._over:
+            self._session.close()  # closing the channel ends the call that the thread waits in
         self._thread.join(5.0)
 
     def metas(self, patience: Callable[[], float] | None = None) -> Iterator[Mapping[str, Any] | None]:
@@ -51,6 +52,7 @@ class Follower:
                 self.away = False
                 yield None
                 continue
+            self._over = found is None or isinstance(found, BaseException)
             if found is None:
                 return
             if isinstance(found, BaseException):

@@ -13,6 +13,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("cert", "flpoc.cli.cert:cert", "Ask for certificates and issue them; private keys stay where they are."),
     ("completion", "flpoc.cli.completion:completion", "Print the script with which a shell completes commands."),
     ("config", "flpoc.cli.config:config", "Show and change this user's settings and startup kits."),
+    ("console", "flpoc.cli.console.opening:console", "Open a console: short commands over one connection."),
     ("job", "flpoc.cli.job:job", "Submit, watch and manage jobs, and download their results."),
     ("package", "flpoc.cli.package:package", "Make a startup kit of an approved request."),
     ("plugins", "flpoc.cli.plugins:plugins", "List installed plugins and what each offers."),

@@ -82,7 +82,8 @@ def prepare(
     if project_input:
         if launcher:
             raise UsageError("--launcher and -i exclude each other", hint="write `launcher: NAME` into the file")
-        _note_ignored(call)
+        options = {"number": "-n", "clients": "-c", "docker_image": "-d", "he": "-he"}
+        _note_ignored(call, "-i", options, ": the project file says everything")
     if life.is_workspace(folder):
         if not force and life.is_running(folder, call.plugins):
             raise UsageError(
@@ -95,14 +96,13 @@ def prepare(
         return life.prepare(folder, wanted, plugins=call.plugins, configuration=settings, force=force)
 
 
-def _note_ignored(call: Call) -> None:
+def _note_ignored(call: Call, beside: str, options: dict[str, str], why: str = "") -> None:
     ctx = click.get_current_context()
-    options = {"number": "-n", "clients": "-c", "docker_image": "-d", "he": "-he"}
     by_user = click.core.ParameterSource.COMMANDLINE
     given = [name for key, name in options.items() if ctx.get_parameter_source(key) is by_user]
     if given:
         have = "has" if len(given) == 1 else "have"
-        call.note(f"{', '.join(given)} {have} no effect beside -i: the project file says everything.")
+        call.note(f"{', '.join(given)} {have} no effect beside {beside}{why}.")
 
 
 def _launcher(name: str | None, image: str | None) -> tuple[str, dict[str, Any]]:
@@ -116,11 +116,16 @@ def _launcher(name: str | None, image: str | None) -> tuple[str, dict[str, Any]]
 
 @poc.command(
     "start",
-    examples=("flpoc poc start", "flpoc poc start -p site-1 --no-wait", "flpoc poc start -ex site-2"),
+    examples=(
+        "flpoc poc start",
+        "flpoc poc start -p site-1 --no-wait",
+        "flpoc poc start -ex site-2",
+        "flpoc poc start -p admin@nvidia.com",
+    ),
     mutating=True,
     idempotent=True,
 )
-@option("-p", "--service", **_SERVICE, help="Start only this participant.")
+@option("-p", "--service", **_SERVICE, help="Start only this participant; a user's console.")
 @option("-ex", "--exclude", **_SERVICE, help="Start all but this participant.")
 @option("-gpu", "--gpu", words=True, metavar="ID", help="Graphics processors for the sites, dealt in this order.")
 @click.option("--study", metavar="NAME", default="", help="For consoles; server and sites serve all studies.")
@@ -142,12 +147,18 @@ def start(
     timeout: int,
     debug: bool,
 ) -> Report:
-    """Start the server and its sites, and wait until they are ready."""
+    """Start the server and its sites, and wait until they are ready.
+
+    With -p and the name of a user, open that user's console instead.
+    """
     from flpoc import poc as life
 
+    folder = poc_workspace(Configuration.load())
+    if service and (kit := life.user_kit(folder, service)) is not None:
+        return _open_console(call, kit, study or "default")
     with Progress("starting"):
         return life.start(
-            poc_workspace(Configuration.load()),
+            folder,
             plugins=call.plugins,
             only=service or "",
             exclude=exclude or "",
@@ -156,6 +167,19 @@ def start(
             wait=not no_wait,
             timeout=timeout,
         )
+
+
+def _open_console(call: Call, kit: Path, study: str) -> Report:
+    from flpoc.cli.console.opening import for_people, open_console
+    from flpoc.errors import ConnectionFailed, ServiceError
+
+    for_people(call)
+    _note_ignored(call, "a console", {"exclude": "-ex", "gpu": "-gpu", "no_wait": "--no-wait", "timeout": "--timeout"})
+    try:
+        return open_console(call, kit, study=study)
+    except ConnectionFailed as error:
+        hint = f"start the POC first: flpoc poc start; then: flpoc poc start -p {kit.name}"
+        raise ServiceError(f"the server of the POC does not answer: {error.message}", hint=hint) from None
 
 
 @poc.command("stop", examples=("flpoc poc stop", "flpoc poc stop -p site-1"), mutating=True, idempotent=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
@@ -43,8 +43,16 @@ def run(line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
     # gRPC would write its own lines about a handshake that failed; what is wrong is said once, in words
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     call = Call()
+    return settled(call, lambda: _carry_out(call, line, commands))
+
+
+def settled(call: Call, act: Callable[[], Any]) -> int:
+    """Run something, write down its report or its failure, and give the exit status."""
+    from flpoc.formatting import Report
+
     try:
-        return _carry_out(call, line, commands)
+        result = act()
+        return _say(call, result) if isinstance(result, Report) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -60,10 +68,9 @@ def run(line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
         return _fail(call, error)
 
 
-def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
+def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> Any:
     from flpoc.cli.global_options import take_globals
     from flpoc.cli.root import Root
-    from flpoc.formatting import Report
 
     root = Root(call, commands)
     chosen = take_globals(line)
@@ -74,10 +81,9 @@ def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, st
         raise chosen.problem
     if chosen.schema:
         _print_schema(root, chosen.words)
-        return 0
+        return None
     with root.make_context("flpoc", list(chosen.words), obj=call) as ctx:
-        result = root.invoke(ctx)
-    return _say(call, result) if isinstance(result, Report) else 0
+        return root.invoke(ctx)
 
 
 def _print_schema(root: click.Group, words: Sequence[str]) -> None:
@@ -143,7 +149,7 @@ def _write_error(call: Call, error: Exception, known: FlpocError) -> None:
         # whoever asked for a format reads it with a program: the text is for the log, the envelope for the program
         out = JsonFormatter().error(safe)[0]
     if not out and isinstance(error, click.UsageError) and error.ctx is not None:
-        send(sys.stderr, error.ctx.get_help() + "\n\n", end="")
+        send(sys.stderr, call.reminder(error.ctx), end="")
     if call.debug and not isinstance(error, click.UsageError):
         import traceback
 

@@ -9,9 +9,9 @@ from flpoc.poc.cleaning import clean
 from flpoc.poc.preparing import Wanted, is_running, prepare
 from flpoc.poc.starting import start
 from flpoc.poc.stopping import stop
-from flpoc.poc.workspace import is_workspace, open_workspace
+from flpoc.poc.workspace import is_workspace, open_workspace, user_kit
 
 __all__ = [
     "Wanted", "add_site", "add_user", "clean", "is_running", "is_workspace", "open_workspace", "prepare", "start",
-    "stop",
+    "stop", "user_kit",
 ]  # fmt: skip

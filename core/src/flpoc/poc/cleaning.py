@@ -12,6 +12,7 @@ import attrs
 from flpoc.errors import ConfigError, UsageError
 from flpoc.formatting import Report
 from flpoc.poc import workspace as places
+from flpoc.poc.consoles import end_consoles
 from flpoc.poc.preparing import services_of
 from flpoc.poc.services import some
 from flpoc.poc.workspace import Marker, foreign_entries, is_workspace, locked
@@ -73,6 +74,7 @@ def _stop(folder: Path, plugins: Plugins, force: bool) -> list[str]:
             hint="stop it with `flpoc poc stop`, or give --force",
         )
     services.stop_all()
+    end_consoles(folder)
     return running
 
 

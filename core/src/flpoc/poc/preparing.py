@@ -16,6 +16,7 @@ from flpoc.errors import ConfigError, FlpocError, PluginError, UsageError
 from flpoc.formatting import Report
 from flpoc.poc import workspace as places
 from flpoc.poc.checks import check_project, left_out, not_for_services, not_there
+from flpoc.poc.consoles import end_consoles
 from flpoc.poc.services import Services, some
 from flpoc.poc.workspace import Marker, Workspace, foreign_entries, is_workspace, locked, make_workspace_folder
 from flpoc.provisioning import Project
@@ -212,6 +213,7 @@ def _stop_what_runs(folder: Path, plugins: Plugins, force: bool) -> list[str]:
         hint = "stop it with `flpoc poc stop`, or give --force"
         raise UsageError(f"the POC runs: {', '.join(running or jobs)}", hint=hint)
     services.stop_all()
+    end_consoles(folder)
     return running
 
 

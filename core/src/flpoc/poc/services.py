@@ -246,11 +246,12 @@ def _service_name(workspace: Workspace, known: list[str], name: str) -> str:
     if name == SERVER:
         return workspace.project.server.name
     data = {"services": known}
-    if any(user.name == name for user in workspace.project.users):
+    users = [user.name for user in workspace.project.users]
+    if name in users:
         message = f"{name} is a user: users have no service that could be started or stopped"
         raise UsageError(message, hint=f"services: {', '.join(known)}", data=data)
-    guess = did_you_mean(name, known, " ").strip()
-    hint = f"{guess} services: {', '.join(known)}".strip()
+    guess = did_you_mean(name, [*known, *users], " ").strip()
+    hint = f"{guess} services: {some(known)}; users, who have consoles: {some(users)}".strip()
     raise UsageError(f"the project has no participant {name!r}", hint=hint, data=data)
 
 

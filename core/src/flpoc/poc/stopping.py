@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flpoc.errors import FlpocError, ServiceError
 from flpoc.formatting import Report
+from flpoc.poc.consoles import Console, chosen_users, end_consoles
 from flpoc.poc.services import Services, choose, some
 from flpoc.poc.workspace import OWN_STATE, Workspace, locked, open_workspace
 
@@ -47,7 +48,9 @@ def stop(
     with locked(folder.resolve()) as lock:
         workspace = open_workspace(folder)
         services = Services(workspace.folder, plugins, workspace)
-        names = choose(workspace, only, exclude)
+        users = chosen_users(workspace, only, exclude)
+        names = _chosen_services(workspace, only, exclude)
+        consoles = end_consoles(workspace.folder, users)
         if only == "" and exclude == "":
             names += [name for name in services.recorded() if name not in names]  # of participants taken out since
         running = [name for name in names if name in services.running()]
@@ -59,8 +62,16 @@ def stop(
             else:
                 services.stop(names)
                 verify(services, names)
-    data = _data(workspace, names, running, jobs, left=left, wait=wait, elapsed=time.monotonic() - began)
+    data = _data(workspace, names, running, jobs, consoles=consoles, left=left, wait=wait, began=began)
     return Report(data=data, text=_text(data))
+
+
+def _chosen_services(workspace: Workspace, only: str, exclude: str) -> list[str]:
+    """A user has no service, only consoles."""
+    users = [one.name for one in workspace.project.users]
+    if only in users:
+        return []
+    return choose(workspace, only, "" if exclude in users else exclude)
 
 
 def _active_jobs(workspace: Workspace, running: Sequence[str]) -> list[str] | None:
@@ -104,9 +115,10 @@ def _data(
     running: Sequence[str],
     jobs: list[str] | None,
     *,
+    consoles: Sequence[Console],
     left: Sequence[str],
     wait: bool,
-    elapsed: float,
+    began: float,
 ) -> dict[str, Any]:
     under_way = not wait and bool(running or left)
     state = {name: "stopping" if under_way and name in running else "stopped" for name in names}
@@ -116,7 +128,7 @@ def _data(
         "wait": wait,
         "no_wait": not wait,
         "server_reachable": jobs is not None,
-        "already_stopped": not running and not left,
+        "already_stopped": not (running or left or consoles),
         "active_job_ids": jobs or [],
         "active_jobs_aborted": False,
     }
@@ -125,8 +137,9 @@ def _data(
         "workspace": str(workspace.folder),
         "stopped": list(running),
         "job_processes_ended": list(left),
+        "consoles": [{"user": one.user, "pid": one.pid} for one in consoles],
         "services": state,
-        "elapsed_s": round(elapsed, 3),
+        "elapsed_s": round(time.monotonic() - began, 3),
         "shutdown": shutdown,
     }
 
@@ -134,9 +147,11 @@ def _data(
 def _text(data: dict[str, Any]) -> list[str]:
     if data["already_stopped"]:
         return ["Nothing runs."]
-    what = "Stopping" if data["status"] == "shutdown_initiated" else "Stopped"
-    ended = data["stopped"] or [f"{len(data['job_processes_ended'])} job processes that were left"]
-    lines = [f"{what}: {some(ended)} ({data['elapsed_s']:.1f} s)"]
+    lines = [f"Ended the console of {one['user']} (pid {one['pid']})." for one in data["consoles"]]
+    left = data["job_processes_ended"]
+    if ended := data["stopped"] or ([f"{len(left)} job processes that were left"] if left else []):
+        what = "Stopping" if data["status"] == "shutdown_initiated" else "Stopped"
+        lines.append(f"{what}: {some(ended)} ({data['elapsed_s']:.1f} s)")
     if data["active_job_ids"]:
         lines.append(f"The next start goes on with: {some(data['active_job_ids'])}")
     return lines

@@ -110,6 +110,11 @@ def is_workspace(folder: Path) -> bool:
     return os.path.isfile(folder / MARKER)  # noqa: PTH113 - unlike pathlib's, false where we may not look
 
 
+def workspace_of(kit: Path) -> Path | None:
+    """The workspace that a kit lies in; None if it is in none."""
+    return next((one for one in kit.parents if is_workspace(one)), None)
+
+
 def open_workspace(folder: Path) -> Workspace:
     """Read a prepared workspace.
 
@@ -134,6 +139,16 @@ def open_workspace(folder: Path) -> Workspace:
             hint="`flpoc poc prepare --force` makes the workspace anew",
         )
     return Workspace(folder, project, prod, marker)
+
+
+def user_kit(folder: Path, name: str) -> Path | None:
+    """The kit of the user *name* in the workspace; None if nobody has this name, or it is no user's.
+
+    Raises:
+        UsageError: Nothing is prepared there, or it was damaged since.
+    """
+    workspace = open_workspace(folder)
+    return workspace.kit(name) if any(user.name == name for user in workspace.project.users) else None
 
 
 def read_marker(folder: Path) -> Marker:
@@ -271,7 +286,7 @@ def other_ports(configuration: Configuration, folder: Path) -> dict[int, Path]:
     seen: set[Path] = set()
     for text in configuration.kits.values():
         kit = Path(text)
-        home = next((one for one in kit.parents if is_workspace(one)), None)
+        home = workspace_of(kit)
         if home is None or home in seen or home.resolve() == folder:
             continue
         seen.add(home)

@@ -69,6 +69,7 @@ def list_row(row: JobRow, server: Server) -> dict[str, Any]:
         "submit_time": iso(row.submitted),
         "duration_s": duration(row),
         "study": row.study,
+        "submitter_name": row.submitter,
         "waiting_for": waiting_for(row, server),
     }
 
