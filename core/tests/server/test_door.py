@@ -41,6 +41,9 @@ TOUCH = {
     "org_admin": {"none", "own", "of the organisation"},
     "lead": {"none", "own"},
 }
+OPERATE = {role: set(JOBS) for role in EVERYBODY - {"member"}}
+ADMINISTER = {role: set(JOBS) for role in ("project_admin", "org_admin")}
+ADMIN = {"project_admin": set(JOBS)}
 ALLOWED: dict[str, dict[str, set[str]]] = {
     **dict.fromkeys(("Status", "Ready", "List", "Meta", "Watch", "Logs", "Stats", "StudyList", "StudyShow"), LOOK),
     **dict.fromkeys(("Abort", "Delete", "Results", "Download"), TOUCH),
@@ -49,11 +52,9 @@ ALLOWED: dict[str, dict[str, set[str]]] = {
     "Submit": {"project_admin": set(JOBS), "lead": set(JOBS)},
     "Source": {"project_admin": set(JOBS), "lead": {"none", "own"}},
     # the server is of the callers' organisation
-    **dict.fromkeys(("Disable", "Enable"), {role: set(JOBS) for role in EVERYBODY - {"member"}}),
-    **dict.fromkeys(
-        ("StudyRegister", "StudyAdd", "StudyTake", "Revoked"), {role: set(JOBS) for role in ("project_admin", "org_admin")}
-    ),
-    **dict.fromkeys(("StudyRemove", "Revoke"), {"project_admin": set(JOBS)}),
+    **dict.fromkeys(("Disable", "Enable"), OPERATE),
+    **dict.fromkeys(("StudyRegister", "StudyAdd", "StudyTake", "Revoked"), ADMINISTER),
+    **dict.fromkeys(("StudyRemove", "Revoke"), ADMIN),
     **{call: {"site": set(JOBS)} for call in ("Connect", "Fetch", "Push")},
 }
 
