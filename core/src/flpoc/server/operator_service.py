@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from flpoc.server.operations import Operations
-from flpoc.server.peers import Case, Door
+from flpoc.server.peers import Case, Door, telling
 from flpoc.server.replies import expect, reply
 from flpoc.server.revoking import Revoking
 from flpoc.server.service import Server
@@ -49,7 +49,7 @@ class OperatorService:
         return frozenset(self._calls)
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        return {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._calls}
+        return {name: grpc.unary_unary_rpc_method_handler(telling(self._answering(name))) for name in self._calls}
 
     def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
         kind, decide = self._calls[name]

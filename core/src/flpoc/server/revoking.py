@@ -72,7 +72,7 @@ class Revoking:
             self._must_follow(found)
             fresh = set(self._new(found))
             await asyncio.to_thread(self._revocations.keep, signed)
-        ended = self._door.cut_off()
+        ended = await self._door.cut_off()
         await self._end_parts(fresh)
         for session in self._server.sites.connected.values():
             session.send(Revocation(signed))

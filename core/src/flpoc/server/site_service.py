@@ -18,7 +18,7 @@ from flpoc import API, __version__
 from flpoc.audit.records import Principal
 from flpoc.errors import AuthError, DeadlineError, Disagreement, FlpocError, IntegrityError, ResourceError, ServiceError
 from flpoc.server.pace import Pace, Places
-from flpoc.server.peers import Door, within
+from flpoc.server.peers import Door, telling, within
 from flpoc.server.runs import Run
 from flpoc.server.service import Server
 from flpoc.server.sites import SiteSession
@@ -75,9 +75,9 @@ class SiteService:
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         return {
-            "Connect": grpc.stream_stream_rpc_method_handler(self.connect),
-            "Fetch": grpc.unary_stream_rpc_method_handler(self.fetch),
-            "Push": grpc.stream_unary_rpc_method_handler(self.push),
+            "Connect": grpc.stream_stream_rpc_method_handler(telling(self.connect)),
+            "Fetch": grpc.unary_stream_rpc_method_handler(telling(self.fetch)),
+            "Push": grpc.stream_unary_rpc_method_handler(telling(self.push)),
         }
 
     @contextlib.asynccontextmanager

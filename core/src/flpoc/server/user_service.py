@@ -16,7 +16,7 @@ from flpoc.jobs.states import JobState
 from flpoc.provision.identity import Identity
 from flpoc.provision.rights import About
 from flpoc.server.operator_service import OperatorService
-from flpoc.server.peers import Door, within
+from flpoc.server.peers import Door, telling, within
 from flpoc.server.replies import expect, reply
 from flpoc.server.service import Server
 from flpoc.server.sites import SiteSession
@@ -81,11 +81,11 @@ class UserService:
         return frozenset(self._unary) | {"Submit", "Watch", "Download", "Source"} | self._operator.calls
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        found = {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._unary}
-        found["Submit"] = grpc.stream_unary_rpc_method_handler(self.submit)
-        found["Watch"] = grpc.unary_stream_rpc_method_handler(self.watch)
-        found["Download"] = grpc.unary_stream_rpc_method_handler(self.download)
-        found["Source"] = grpc.unary_stream_rpc_method_handler(self.source)
+        found = {name: grpc.unary_unary_rpc_method_handler(telling(self._answering(name))) for name in self._unary}
+        found["Submit"] = grpc.stream_unary_rpc_method_handler(telling(self.submit))
+        found["Watch"] = grpc.unary_stream_rpc_method_handler(telling(self.watch))
+        found["Download"] = grpc.unary_stream_rpc_method_handler(telling(self.download))
+        found["Source"] = grpc.unary_stream_rpc_method_handler(telling(self.source))
         return {**found, **self._operator.handlers()}
 
     def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
