@@ -46,7 +46,10 @@ def revoke(  # noqa: PLR0917 - click gives them by name
     job whose submitter it is fails. The participant needs a new kit.
     """
     if sum(one is not None for one in (name, serial, kit)) != 1:
-        raise UsageError(f"whose certificate? {_WAYS}" if not (name or serial or kit) else f"one of them: {_WAYS}")
+        several = any(one is not None for one in (name, serial, kit))
+        raise UsageError(
+            "NAME, --serial and --kit exclude each other" if several else "no certificate is named", hint=_WAYS
+        )
     if not force:
         connection.call.needs_somebody_to_ask(f"Revoke the certificate of {name or serial or kit}?")
     with connection.open() as session:
