@@ -204,6 +204,7 @@ class Server:
             elif decision.sites:
                 self.waiting.pop(row.id, None)
                 await self._dispatch(row, decision.sites)
+                self.reschedule()  # those before it may wait for more by now
             elif self.waiting.get(row.id) != decision.waiting:
                 self.waiting[row.id] = decision.waiting
                 self.bell.ring(row.id)
