@@ -64,6 +64,10 @@ class Deployment:
         self.prod = provision(sample_project(["site-1", "site-2", "site-3"], port=self.port), folder)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
+    @property
+    def address(self) -> str:
+        return f"localhost:{self.port}"
+
     def kit(self, name: str = "admin@nvidia.com") -> Path:
         return self.prod / name
 
@@ -97,6 +101,12 @@ class Deployment:
 
     def stop_all(self) -> None:
         self.stop(*self._running)
+
+
+@pytest.fixture(scope="session")
+def deployment_class() -> type[Deployment]:
+    """For modules that need a project of their own."""
+    return Deployment
 
 
 @pytest.fixture(scope="session")

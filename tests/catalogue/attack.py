@@ -26,10 +26,10 @@ from machine.federation import Federation
 from flpoc import API, __version__
 from flpoc.provision.identity import identity_uri
 from flpoc.provision.kits import Kit, load_kit
+from flpoc.wire.asks import REPLIES, Reply
 from flpoc.wire.codec import encode
 from flpoc.wire.messages import PROTOCOL, TO_SITE, Announce, Hello, JobReport, JobWant
 from flpoc.wire.options import SITE_SERVICE, USER_SERVICE, channel_options
-from flpoc.wire.requests import REPLIES, Reply
 
 PROJECT = "example_project"
 CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
@@ -71,6 +71,7 @@ class Forger:
         seconds: tuple[float, float] = (-3600, 3600),
         algorithm: Any = None,
         hosts: tuple[str, ...] = (),
+        serial: int = 0,
     ) -> Pair:
         """A key and a certificate; what is not given is as it should be."""
         key = key or ec.generate_private_key(ec.SECP256R1())
@@ -85,8 +86,9 @@ class Forger:
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(identity_uri(PROJECT, kind, role, name) if uri is None else uri)
         ]
+        number = serial or x509.random_serial_number()
         built = (
-            x509.CertificateBuilder(issuer or self.root.subject, subject, key.public_key(), x509.random_serial_number())
+            x509.CertificateBuilder(issuer or self.root.subject, subject, key.public_key(), number)
             .not_valid_before(now + datetime.timedelta(seconds=seconds[0]))
             .not_valid_after(now + datetime.timedelta(seconds=seconds[1]))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

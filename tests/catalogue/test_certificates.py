@@ -23,7 +23,7 @@ from flpoc.provision.identity import verify_certificate
 from flpoc.provision.kits import load_kit, provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
-from flpoc.wire.requests import Ask
+from flpoc.wire.asks import Ask
 
 from .attack import CLIENT, PROJECT, SERVER, Forger, Pair, Peer, Stream, becomes, dial, pair_of, pem_of, tls, vitals
 

@@ -29,6 +29,7 @@ from flpoc.models.tensors import write_tensors
 from flpoc.provision.kits import load_kit
 from flpoc.server.authorization import SITE_CALLS, USER_CALLS
 from flpoc.server.site_service import CALLS_OF_A_SITE
+from flpoc.wire.asks import REPLIES, AboutJob, Ask
 from flpoc.wire.codec import MAX_MESSAGE_BYTES, SHORT_BYTES, encode
 from flpoc.wire.job_messages import TO_TRAINER, LocalHello
 from flpoc.wire.local import Wire, connect
@@ -48,7 +49,6 @@ from flpoc.wire.messages import (
     Welcome,
 )
 from flpoc.wire.options import SITE_SERVICE, USER_SERVICE
-from flpoc.wire.requests import REPLIES, AboutJob, Ask
 
 from .attack import Liar, Peer, Stream, becomes, dial, hello, pair_of, state_of, tls, vitals
 

@@ -18,6 +18,7 @@ import attrs
 
 from flpoc.provision.kits import provision
 from flpoc.provision.project_file import sample_project
+from flpoc.provisioning import Participant
 from flpoc.session import Session
 
 
@@ -30,10 +31,19 @@ def free_port() -> int:
 class Federation:
     """Services by name: ``server``, ``site-1``, ...; their logs are beside their state."""
 
-    def __init__(self, folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sites: int = 2,
+        plugins: tuple[str, ...] = ("local",),
+        *,
+        participants: tuple[Participant, ...] = (),
+    ) -> None:
         self.folder = folder
-        self.sites = [f"site-{number}" for number in range(1, sites + 1)]
-        project = attrs.evolve(sample_project(self.sites, port=free_port()), plugins=plugins)
+        sample = sample_project([f"site-{number}" for number in range(1, sites + 1)], port=free_port())
+        project = attrs.evolve(sample, plugins=plugins, participants=participants or sample.participants)
+        self.sites = [one.name for one in project.sites]
+        self.admin = next(one.name for one in project.users if one.role == "project_admin")
         self.prod = provision(project, folder / "kits")
         #: What services are started with: words before theirs, an interpreter, variables, a place for their output.
         self.before: tuple[str, ...] = ()
@@ -44,7 +54,7 @@ class Federation:
 
     @property
     def address(self) -> str:
-        return Session.open(self.prod / "admin@nvidia.com").kit.server_address
+        return Session.open(self.prod / self.admin).kit.server_address
 
     def state(self, name: str) -> Path:
         return self.folder / "state" / name
@@ -73,8 +83,18 @@ class Federation:
         for service in gone:
             assert service.wait(20) == 0
 
-    def session(self, **options: Any) -> Session:
-        return Session.open(self.prod / "admin@nvidia.com", timeout=15.0, **options)
+    def session(self, user: str = "", **options: Any) -> Session:
+        return Session.open(self.prod / (user or self.admin), timeout=15.0, **options)
+
+    def write_policy(self, site: str, **settings: Any) -> None:
+        """Change a site's policy; it holds from its next start on."""
+        path = self.prod / site / "local" / "policy.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+    def write_rights(self, name: str, permissions: Any) -> None:
+        """Say who may do what at a server or site; it holds from its next start on."""
+        path = self.prod / name / "local" / "authorization.json"
+        path.write_text(json.dumps({"format": 1, "permissions": permissions}))
 
     def ready(self, *names: str) -> None:
         """Wait until sites are connected: these, or all."""
@@ -114,8 +134,10 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",)) -> Iterator[Federation]:
-    found = Federation(folder, sites, plugins)
+def federation(
+    folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",), **more: Any
+) -> Iterator[Federation]:
+    found = Federation(folder, sites, plugins, **more)
     try:
         found.start()
         found.ready()

@@ -24,10 +24,10 @@ from flpoc.errors import AuthError, FlpocError, ServiceError
 from flpoc.provision.kits import Kit, load_kit, provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
+from flpoc.wire.asks import Ask
 from flpoc.wire.codec import encode
 from flpoc.wire.messages import Announce, Hello, JobReport
 from flpoc.wire.options import SITE_SERVICE, USER_SERVICE, channel_options
-from flpoc.wire.requests import Ask
 
 from .federation import Federation, federation, write_job
 

@@ -72,7 +72,7 @@ def run(name: str, description: str, serve: Callable[[Path, Path], Coroutine[Any
         logging.getLogger(name).error("%s (%s) %s", error.message, error.code, error.hint)
         return error.exit_status
     if again:
-        os.execv(sys.executable, [sys.executable, "-m", name, *sys.argv[1:]])  # noqa: S606 - no shell; it is this program
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell; it is this program
     return 0
 
 

@@ -14,13 +14,14 @@ from flpoc.errors import AuthError, FlpocError, IntegrityError
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
 from flpoc.provision.identity import sign
+from flpoc.provision.kit_settings import default_policy
 from flpoc.provision.kits import Kit, load_kit, provision
 from flpoc.provision.project_file import sample_project
 from flpoc.settings import canonical_json
 from flpoc.site.consent import consent
 
 USER = "lead@nvidia.com"
-POLICY = {"allow_custom_code": True}
+POLICY = default_policy() | {"allow_custom_code": True}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_an_expired_job_and_one_of_another_project_are_refused(prod: Path, kit: 
 @pytest.mark.row("S20")
 def test_a_site_that_runs_no_code_of_users_refuses_every_job(prod: Path, kit: Kit) -> None:
     with pytest.raises(AuthError, match="runs no code of users"):
-        consent(kit, signed(prod), {"allow_custom_code": False})
+        consent(kit, signed(prod), POLICY | {"allow_custom_code": False})
 
 
 @pytest.mark.row("S20")

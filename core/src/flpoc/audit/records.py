@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from flpoc.errors import KitError
 from flpoc.settings import canonical_json
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class Principal:
     def of(cls, who: Identity, address: str = "") -> Principal:
         """The owner of a certificate."""
         return cls(who.name, who.kind, who.role, who.org, f"{who.serial:x}", address)
+
+    @classmethod
+    def claimed(cls, certificate: bytes) -> Principal:
+        """Whose certificate came with something signed, before anybody has checked it: only good for a refusal."""
+        from flpoc.provision.identity import identity_of
+
+        try:
+            return cls.of(identity_of(certificate))
+        except KitError:
+            return cls()
 
 
 @attrs.frozen

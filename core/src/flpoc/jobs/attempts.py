@@ -33,6 +33,8 @@ log = logging.getLogger("flpoc.jobs")
 
 #: Seconds after which a launcher that failed to say how a process is, is asked again.
 LOOK_AGAIN_AFTER = 5.0
+#: The variable that says which graphics processors a process sees.
+GPUS = "CUDA_VISIBLE_DEVICES"
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file
 
 
@@ -291,7 +293,6 @@ def _user_packages() -> dict[str, str]:
 
 def _gpus(needs: Needs) -> dict[str, str]:
     """The graphics processors that were asked for, else those that the owner was given."""
-    name = "CUDA_VISIBLE_DEVICES"
     if needs.gpus:
-        return {name: ",".join(needs.gpus)}
-    return {name: os.environ[name]} if name in os.environ else {}
+        return {GPUS: ",".join(needs.gpus)}
+    return {GPUS: os.environ[GPUS]} if GPUS in os.environ else {}

@@ -175,7 +175,7 @@ class JobSpec:
                 raise ValueError(f"{key} must be between 1 and 1000000")
         if not self.scripts:
             raise ValueError("scripts: say what the sites run")
-        for site in {*self.sites, *self.mandatory_sites, *(set(self.scripts) - {DEFAULT_SITE})}:
+        for site in self.named_sites:
             if not SITE_NAME.match(site):
                 raise ValueError(f"{site!r} is not a site name")
         if len({site.casefold() for site in self.sites}) != len(self.sites):
@@ -200,6 +200,11 @@ class JobSpec:
         if found is None:
             raise ConfigError(f"scripts: nothing is said for {site!r}, and there is no {DEFAULT_SITE!r}")
         return found
+
+    @property
+    def named_sites(self) -> frozenset[str]:
+        """All sites that it names, whatever for."""
+        return frozenset({*self.sites, *self.mandatory_sites, *(set(self.scripts) - {DEFAULT_SITE})})
 
     @property
     def least(self) -> int:

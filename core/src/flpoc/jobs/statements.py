@@ -6,14 +6,20 @@ on it checks it, also where the server has passed it on.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
+import os
+import re
 import secrets
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
-from flpoc.errors import AuthError, ConfigError, IntegrityError, KitError
+from flpoc.errors import AuthError, ConfigError, IntegrityError, KitError, ResourceError
 from flpoc.settings import canonical_json, parse_json, structure
 
 if TYPE_CHECKING:
@@ -28,6 +34,9 @@ ORDER_LIFETIME = datetime.timedelta(minutes=5)
 Action = Literal[
     "resources", "env", "version", "log", "log_mode", "job_log_mode", "shutdown", "restart",
 ]  # fmt: skip
+
+#: A serial number as lists write it: another spelling would lock nobody out.
+SERIAL = re.compile(r"[1-9a-f][0-9a-f]{0,39}\Z")
 
 #: The right that each action needs.
 RIGHT_OF: dict[str, str] = {
@@ -174,6 +183,23 @@ def verify_statement(
     return found, who
 
 
+def as_document(signed: SignedStatement) -> dict[str, str]:
+    """A signed statement as JSON can hold it."""
+    return {key: getattr(signed, key).decode("latin-1") for key in ("content", "signature", "certificate")}
+
+
+def of_document(found: Mapping[str, str]) -> SignedStatement:
+    """What :func:`as_document` was made of.
+
+    Raises:
+        IntegrityError: It was made of nothing of the kind.
+    """
+    try:
+        return SignedStatement(**{str(key): value.encode("latin-1") for key, value in found.items()})
+    except (TypeError, ValueError, AttributeError):
+        raise IntegrityError("it is no signed statement") from None
+
+
 def _decoded(content: bytes, cls: type[T]) -> T:
     try:
         found = structure(parse_json(content.decode(), "statement"), cls, where="statement")
@@ -185,10 +211,26 @@ def _decoded(content: bytes, cls: type[T]) -> T:
 
 
 class Orders:
-    """Orders that have come: each is carried out once, and only while it is fresh."""
+    """Orders that have come: each is carried out once, and only while it is fresh.
 
-    def __init__(self) -> None:
+    Args:
+        record: Where those that came are written down, so that a process that was told to begin anew is not told so
+            again by the same order; None to forget them at the end.
+    """
+
+    def __init__(self, record: Path | None = None) -> None:
+        self._record = record
+        self._writing = threading.Lock()
         self._seen: dict[str, datetime.datetime] = {}
+        #: Nothing older is carried out: what came before is not known any more.
+        self._since = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+        if record is None or not record.exists():
+            return
+        try:
+            found = json.loads(record.read_bytes())
+            self._seen = {str(nonce): _read(str(time)) for nonce, time in found.items()}
+        except (OSError, ValueError, AttributeError, IntegrityError):
+            self._since = _now()
 
     def accept(self, signed: SignedStatement, *, root_pem: bytes, project: str) -> tuple[Order, Identity]:
         """Check an order and remember it.
@@ -205,8 +247,33 @@ class Orders:
         self._seen = {nonce: time for nonce, time in self._seen.items() if now - time <= 2 * ORDER_LIFETIME}
         if order.nonce in self._seen:
             raise AuthError("the order has been carried out before", hint="give it again")
+        if created < self._since:
+            raise AuthError(f"the order was signed at {order.created}, before this began", hint="give it again")
         self._seen[order.nonce] = created
         return order, who
+
+    def keep(self) -> None:
+        """Write down which orders came, before the last is carried out (blocking).
+
+        Raises:
+            ResourceError: It cannot be written.
+        """
+        if self._record is None:
+            return
+        part = self._record.with_suffix(".part")
+        with self._writing:
+            known = {nonce: _written(time) for nonce, time in dict(self._seen).items()}
+            try:
+                with part.open("w", encoding="utf-8") as file:
+                    json.dump(known, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.rename(self._record)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    part.unlink()
+                message = f"orders cannot be written down: {error.strerror}"
+                raise ResourceError(message, hint="is the disk full?") from None
 
 
 def follows(new: RevocationList, old: RevocationList | None) -> str:
@@ -215,6 +282,19 @@ def follows(new: RevocationList, old: RevocationList | None) -> str:
     if new.number != (old.number if old is not None else 0) + 1:
         return f"it has number {new.number}, wanted is {(old.number if old is not None else 0) + 1}"
     if missing := sorted(set(known) - set(new.serials)):
+        return f"it has forgotten {missing[0]}: what is revoked stays revoked"
+    if odd := sorted(serial for serial in new.serials if not SERIAL.match(serial)):
+        return f"{odd[0][:80]!r} is not the serial number of a certificate"
+    return ""
+
+
+def outdated(new: RevocationList, old: RevocationList | None) -> str:
+    """Say why somebody who may have missed lists does not take one for another; empty when they do."""
+    if old is None:
+        return ""
+    if new.number <= old.number:
+        return f"it has number {new.number}, known is {old.number}"
+    if missing := sorted(set(old.serials) - set(new.serials)):
         return f"it has forgotten {missing[0]}: what is revoked stays revoked"
     return ""
 

@@ -67,10 +67,11 @@ def _read(path: Path, *, secret: bool) -> bytes:
         if path.is_symlink():
             raise KitError(f"{path} is a symbolic link", hint="put the file itself there") from None
         raise KitError(f"{path} cannot be read: {error.strerror or error}") from None
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise KitError(f"{path} is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise KitError(f"{path} is not a regular file")
         if found.st_size > MAX_KIT_FILE_BYTES:
             raise KitError(f"{path} is larger than {MAX_KIT_FILE_BYTES} bytes")
         if secret:

@@ -6,7 +6,6 @@ that the file does not name may do nothing there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +32,33 @@ CATEGORIES: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 SINGLE: Final = ("submit_job", "clone_job", "download_job", "byoc")
 RIGHTS: Final = (*SINGLE, *(right for rights in CATEGORIES.values() for right in rights))
+
+#: How a right reads in a sentence before "jobs", or "sites"; others read as they are called.
+_VERBS: Final = {
+    "submit_job": "submit",
+    "clone_job": "copy",
+    "download_job": "download",
+    "byoc": "bring code in",
+    "list_jobs": "list",
+    "get_job_meta": "look at",
+    "get_job_log": "read logs of",
+    "show_stats": "see numbers of",
+    "show_errors": "see errors of",
+    "abort_job": "abort",
+    "delete_job": "delete",
+    "configure_job_log": "change the logging of",
+    "check_status": "see the state of",
+    "report_resources": "see the resources of",
+    "report_env": "see the environment of",
+    "report_version": "see the version of",
+    "restart": "restart",
+    "shutdown": "shut down",
+    "disable_client": "disable",
+    "enable_client": "enable",
+    "configure_site_log": "change the logging of",
+    "read_site_log": "read logs of",
+}
+_OF_JOBS: Final = (*SINGLE, *CATEGORIES["manage_job"], *CATEGORIES["view"][1:])
 
 #: What holds until the owner of a server or site changes it.
 DEFAULT: Final[dict[str, Any]] = {
@@ -85,7 +111,7 @@ class Permissions:
 
     Attributes:
         roles: Role to an expression, or to a table of right or category to an expression.
-        source: Where it is written, for messages; empty for the default.
+        source: Whose file says so, for people elsewhere, who need not know where it lies; empty for the default.
     """
 
     roles: Mapping[str, Any] = attrs.field(factory=lambda: DEFAULT)
@@ -116,23 +142,24 @@ class Permissions:
         return ""
 
     def _refusal(self, who: Identity, right: str, about: About | None, expressions: tuple[str, ...]) -> str:
-        what = re.sub(r" (job|client)$", r" \1s", right.replace("_", " "))
+        verb = _VERBS.get(right, right.replace("_", " "))
+        what = "jobs" if right in _OF_JOBS else "sites"
         if about is None or all(one in _NEVER for one in expressions):
-            return f"the role {who.role} may not {what}"
+            return f"the role {who.role} may not {verb} {what}"
+        somebody = f"{who.name} ({who.role}) may"
         if "n:submitter" in expressions and about.submitter:
-            return f"{who.name} ({who.role}) may {what} only of jobs of their own; this one is {about.submitter}'s"
+            return f"{somebody} {verb} only jobs of their own; this one is {about.submitter}'s"
         if "o:submitter" in expressions and about.submitter:
-            whose = about.submitter_org
-            return f"{who.name} ({who.role}) may {what} only of jobs of {who.org}; this one is {whose}'s"
+            return f"{somebody} {verb} only jobs of {who.org}; this one is of {about.submitter_org}"
         if "o:site" in expressions:
-            return f"{who.name} ({who.role}) may {what} only at sites of {who.org}; this one is {about.site_org}'s"
-        return f"{who.name} ({who.role}) may not {what} here"
+            return f"{somebody} {verb} only {what} of {who.org}; this is one of {about.site_org}"
+        return f"{somebody} not {verb} these {what} here"
 
     def _hint(self, who: Identity, right: str) -> str:
         roles = [role for role in self.roles if any(one not in _NEVER for one in _expressions(self.roles[role], right))]
         others = [role for role in sorted(roles) if role != who.role]
         where = f"; {self.source} decides" if self.source else ""
-        return f"roles that may: {', '.join(others) or 'none'}; choose a kit with --kit-id{where}"
+        return f"roles that may: {', '.join(others) or 'no other'}; choose a kit with --kit-id{where}"
 
 
 def _expressions(rules: Any, right: str) -> tuple[str, ...]:
@@ -163,8 +190,9 @@ def _true(expression: str, who: Identity, about: About) -> bool:
     return bool(mine) and mine == wanted.get(expression, name)
 
 
-def read_permissions(local: Path) -> Permissions:
-    """Read ``authorization.json`` in the folder *local* of a kit; what it does not say is as provisioned.
+def read_permissions(local: Path, owner: str) -> Permissions:
+    """Read ``authorization.json`` in the folder *local* of the kit of *owner*; a file that is not there says what
+    was provisioned.
 
     Raises:
         ConfigError: It is there and cannot be used: then nothing is allowed to anybody.
@@ -187,8 +215,8 @@ def read_permissions(local: Path) -> Permissions:
     if found.get("format", 1) != 1:
         raise ConfigError(f"{path}: format {found['format']!r}, wanted is 1")
     if "permissions" not in found:
-        return Permissions()
-    return Permissions(_checked(found["permissions"], f"{path}: permissions"), str(path))
+        raise ConfigError(f"{path}: permissions: is missing", hint='{"format": 1, "permissions": {"lead": {...}}}')
+    return Permissions(_checked(found["permissions"], f"{path}: permissions"), f"local/{AUTHORIZATION} of {owner}")
 
 
 def _checked(rules: Any, where: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import grpc
 from flpoc.audit.log import AuditLog
 from flpoc.errors import ServiceError
 from flpoc.jobs.ownership import lock_state
-from flpoc.jobs.revocations import Revocations
 from flpoc.plugins import Plugins
 from flpoc.provision.kit_settings import LOCAL
 from flpoc.provision.kits import load_kit
@@ -41,17 +40,18 @@ async def serve(kit_folder: Path, state: Path) -> bool:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, ended.set)  # until there is more to end
     plugins = Plugins.of_kit(kit.settings.plugins)
     for trouble in plugins.troubles:
         log.warning("%s", trouble)
     audit = AuditLog(state.absolute())
-    permissions = read_permissions(kit.folder / LOCAL)
-    revocations = Revocations(state.absolute(), root_pem=kit.root_pem, project=kit.settings.project)
+    permissions = read_permissions(kit.folder / LOCAL, kit.settings.name)
     server = Server(kit, plugins, state.absolute())
     server.ended = ended.set
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.end, False)  # also when it was just about to begin anew
     door = Door(
-        kit.settings.project, audit, permissions, revocations,
+        kit.settings.project, audit, permissions, server.revocations,
         met=lambda who: server.later(server.acquaintances.note(who)),
     )  # fmt: skip
     endpoint = await _endpoint(server, door, ended)

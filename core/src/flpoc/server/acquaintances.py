@@ -18,7 +18,7 @@ class Acquaintances:
     async def note(self, who: Identity) -> None:
         """Remember a certificate."""
         row = (f"{who.serial:x}", who.name, who.kind, who.role, who.org, who.not_after.timestamp(), time.time())
-        query = "INSERT OR REPLACE INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)"
+        query = "INSERT OR IGNORE INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)"
         await self._store.write(lambda db: db.execute(query, row), durable=False)
 
     async def all(self) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ ROLE_CALLS: dict[str, tuple[str, ...]] = {
     "StudyAdd": ("project_admin", "org_admin"),
     "StudyTake": ("project_admin", "org_admin"),
     "StudyRemove": ("project_admin",),
-    "Revoked": ROLES,
+    "Revoked": ("project_admin", "org_admin"),
     "Revoke": ("project_admin",),
 }
 USER_CALLS = frozenset({*RIGHTS, *ROLE_CALLS})
@@ -80,7 +80,8 @@ def authorize(who: Identity, call: str, permissions: Permissions, about: About |
     if call in ROLE_CALLS:
         if who.role not in ROLE_CALLS[call]:
             hint = f"roles that may: {', '.join(ROLE_CALLS[call])}; choose a kit with --kit-id"
-            raise AuthError(f"the role {who.role} may not {_words(call)}", hint=hint, code="NOT_AUTHORIZED")
+            code = "NOT_AUTHORIZED" if call.startswith("Study") else "AUTH_FAILED"
+            raise AuthError(f"the role {who.role} may not {_words(call)}", hint=hint, code=code)
         return
     if call not in RIGHTS or who.role not in ROLES:
         raise AuthError(f"the role {who.role} may not {call.lower()}", hint="choose a kit with --kit-id")
@@ -95,5 +96,6 @@ def _words(call: str) -> str:
         "StudyTake": "remove from a study",
         "StudyRemove": "remove a study",
         "Revoke": "revoke certificates",
+        "Revoked": "see whose certificates there are",
     }
     return said.get(call, call.lower())

@@ -1,4 +1,4 @@
-"""What operators do with the server and its sites: orders, sites kept out, certificates revoked."""
+"""What operators do with the server and its sites: orders, sites kept out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from flpoc import API, __version__
 from flpoc.errors import AuthError, FlpocError, JobError, UsageError, did_you_mean
 from flpoc.introspection import environment_report, log_report, machine_report
-from flpoc.jobs.statements import RIGHT_OF, Order, Orders, SignedStatement, follows
+from flpoc.jobs.statements import RIGHT_OF, Order, Orders, SignedStatement
 from flpoc.log_modes import check_mode, set_mode
 from flpoc.provision.rights import About
 from flpoc.server.peers import Case, Door
 from flpoc.server.views import iso
-from flpoc.settings import plain
-from flpoc.wire.messages import Instruct, Revocation, Told
+from flpoc.wire.messages import Instruct, Told
 
 if TYPE_CHECKING:
     from flpoc.server.service import Server
@@ -55,6 +54,8 @@ class Operations:
         case.about = f"{order.action} {' '.join(order.targets)}"
         if order.action not in RIGHT_OF:
             raise UsageError(f"{order.action} is not known here")
+        if not order.targets:
+            raise UsageError("the order names nobody who is to do it", hint="server, or names of sites")
         if order.mode:
             check_mode(order.mode)
         sites = self._sites(order.targets, study)
@@ -151,10 +152,11 @@ class Operations:
     async def block(self, who: str, site: str, reason: str) -> dict[str, Any]:
         """Keep a site out; its part in running jobs ends."""
         fresh = await self._server.blocked.block(site, who, reason)
-        if (session := self._server.sites.connected.get(site)) is not None:
-            session.close()
+        why = f"{site} was disabled by {who}" + (f": {reason}" if reason else "")
         for run in list(self._server.runs.values()):
-            run.shut_out(site, f"{site} was disabled by {who}" + (f": {reason}" if reason else ""))
+            run.shut_out(site, "disabled", why)
+        if (session := self._server.sites.connected.get(site)) is not None:
+            session.close()  # after what ends its part in jobs has been said
         return self._state(site, already_disabled=not fresh)
 
     async def unblock(self, site: str) -> dict[str, Any]:
@@ -174,43 +176,6 @@ class Operations:
         if block is not None:
             found |= {"disabled_by": block.by, "disabled_time": iso(block.time), "reason": block.reason or None}
         return found
-
-    # -- revoked certificates
-
-    async def revoked(self, ask: Any) -> dict[str, Any]:
-        """The newest list, and the certificates that it could name."""
-        revocations = self._door.revocations
-        newest = revocations.newest if revocations is not None else None
-        met = [
-            {**one, "ends": iso(one["ends"]), "seen": iso(one["seen"])}
-            for one in await self._server.acquaintances.all()
-        ]
-        return {"list": plain(newest) if newest is not None else None, "certificates": met}
-
-    def check_list(self, case: Case, signed: SignedStatement) -> None:
-        """Check a new list of revoked certificates.
-
-        Raises:
-            FlpocError: It cannot take the place of the one that is known.
-        """
-        revocations = self._door.revocations
-        assert revocations is not None
-        found = revocations.check(signed)
-        case.about = f"list {found.number}: {' '.join(sorted(set(found.serials)))}"
-        if why := follows(found, revocations.newest):
-            raise FlpocError(f"the list of revoked certificates: {why}", code="REVOCATION_CONFLICT", hint="try again")
-        if f"{case.who.serial:x}" in found.serials:
-            raise UsageError("the list has your own certificate in it", hint="let another project_admin revoke it")
-
-    async def revoke(self, signed: SignedStatement) -> dict[str, Any]:
-        """Take the list, end what the certificates in it have open, and tell the sites."""
-        revocations = self._door.revocations
-        assert revocations is not None
-        found = await asyncio.to_thread(revocations.keep, signed)
-        ended = self._door.cut_off()
-        for session in self._server.sites.connected.values():
-            session.send(Revocation(signed))
-        return {"number": found.number, "revoked": len(found.serials), "calls_ended": ended}
 
 
 def _error(code: str, message: str, hint: str = "") -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 import grpc
 
 from flpoc.server.operations import Operations
-from flpoc.server.peers import Case, Door
+from flpoc.server.peers import Case, Door, telling
 from flpoc.server.replies import expect, reply
+from flpoc.server.revoking import Revoking
 from flpoc.server.service import Server
-from flpoc.server.studies import DEFAULT, Study, check_name
+from flpoc.server.studies import DEFAULT, Study
 from flpoc.server.views import iso
 from flpoc.wire.asks import AboutStudy, Ask, BlockSite, ChangeStudy
 from flpoc.wire.codec import encode
@@ -28,6 +29,7 @@ class OperatorService:
         self._server = server
         self._door = door
         self._operations = Operations(server, door)
+        self._revoking = Revoking(server, door)
         self._calls: Mapping[str, tuple[type, Decider]] = {
             "Order": (GiveOrder, self._order),
             "Disable": (BlockSite, self._disable),
@@ -47,7 +49,7 @@ class OperatorService:
         return frozenset(self._calls)
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        return {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._calls}
+        return {name: grpc.unary_unary_rpc_method_handler(telling(self._answering(name))) for name in self._calls}
 
     def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
         kind, decide = self._calls[name]
@@ -104,35 +106,32 @@ class OperatorService:
         return act
 
     async def _register(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
-        check_name(ask.name)
-
-        async def act() -> Any:
-            return self._changed(await self._server.studies.register(ask.name, ask.site_orgs, case.who))
-
-        return act
+        return self._change(lambda: self._server.studies.registered(ask.name, ask.site_orgs, case.who))
 
     async def _add(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
-        async def act() -> Any:
-            return self._changed(await self._server.studies.add(ask.name, ask.site_orgs, ask.user, case.who))
-
-        return act
+        return self._change(lambda: self._server.studies.added(ask.name, ask.site_orgs, ask.user, case.who))
 
     async def _take(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
-        async def act() -> Any:
-            return self._changed(await self._server.studies.take(ask.name, ask.site_orgs, ask.user, case.who))
-
-        return act
+        return self._change(lambda: self._server.studies.taken(ask.name, ask.site_orgs, ask.user, case.who))
 
     async def _remove(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+        self._server.studies.removable(ask.name, case.who)
+
         async def act() -> Any:
             study = await self._server.studies.remove(ask.name, case.who)
             return {"name": study.name, "removed": True}
 
         return act
 
-    def _changed(self, study: Study) -> dict[str, Any]:
-        self._server.reschedule()  # a job may wait for a site that has just come in
-        return self._shown(study)
+    def _change(self, decide: Callable[[], Study]) -> Callable[[], Awaitable[Any]]:
+        decide()  # what is refused is refused before it is written down as allowed
+
+        async def act() -> Any:
+            study = await self._server.studies.change(decide)
+            self._server.reschedule()  # a job may wait for a site that has just come in
+            return self._shown(study)
+
+        return act
 
     def _shown(self, study: Study) -> dict[str, Any]:
         connected = self._server.sites_of(study.name)
@@ -151,11 +150,11 @@ class OperatorService:
     # -- revoked certificates
 
     async def _revoked(self, case: Case, ask: Ask) -> Callable[[], Awaitable[Any]]:
-        return lambda: self._operations.revoked(ask)
+        return lambda: self._revoking.known(case.who)
 
     async def _revoke(self, case: Case, ask: Revoke) -> Callable[[], Awaitable[Any]]:
-        self._operations.check_list(case, ask.signed)
-        return lambda: self._operations.revoke(ask.signed)
+        found = self._revoking.check(case, ask.signed)
+        return lambda: self._revoking.revoke(found, ask.signed)
 
 
 def _about(ask: Any) -> str:

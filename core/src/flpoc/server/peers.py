@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -57,7 +58,7 @@ class Door:
         self.audit = audit
         self._met = met
         self._known: set[int] = set()
-        self._open: dict[int, set[asyncio.Task[Any]]] = {}
+        self._open: dict[Identity, set[asyncio.Task[Any]]] = {}
 
     def deciding(self, context: Any, call: str, about: Callable[[], str] = str) -> Case:
         """A remote procedure call that somebody wants to make; see :class:`Case`.
@@ -88,22 +89,28 @@ class Door:
             self._met(who)
         task = asyncio.current_task()
         if task is not None:
-            self._open.setdefault(who.serial, set()).add(task)
-            task.add_done_callback(lambda done: self._left(who.serial, done))
+            self._open.setdefault(who, set()).add(task)
+            task.add_done_callback(lambda done: self._left(who, done))
 
-    def _left(self, serial: int, task: asyncio.Task[Any]) -> None:
-        if (tasks := self._open.get(serial)) is not None:
+    def _left(self, who: Identity, task: asyncio.Task[Any]) -> None:
+        if (tasks := self._open.get(who)) is not None:
             tasks.discard(task)
             if not tasks:
-                del self._open[serial]
+                del self._open[who]
 
-    def cut_off(self) -> int:
-        """End every open call of a certificate that is revoked; says how many there were."""
-        ended = 0
-        for serial in [one for one in self._open if self.revocations is not None and one in self.revocations]:
-            for task in list(self._open.get(serial, ())):
-                ended += task.cancel()
-        return ended
+    async def cut_off(self) -> int:
+        """End every open call of a certificate that is revoked; says how many there were. See :func:`telling`."""
+        ended: list[tuple[Identity, int, str]] = []
+        for who in list(self._open):
+            try:
+                if self.revocations is not None:
+                    self.revocations.refuse(who.serial, who.name)
+            except AuthError as error:
+                calls = [task for task in self._open.get(who, ()) if task.cancel(error)]
+                ended.append((who, len(calls), error.message))
+        for who, count, why in ended:
+            await self.note(Principal.of(who), "cut off", f"open calls: {count}", refused=why)
+        return sum(count for _, count, _ in ended)
 
     async def note(self, principal: Principal, verb: str, about: str, *, refused: str = "") -> None:
         """Write down what was decided in the course of an allowed call: *refused* and why, or allowed.
@@ -209,6 +216,35 @@ def _subject_of(certificate: bytes) -> str:
     with contextlib.suppress(ValueError):
         return x509.load_pem_x509_certificate(certificate).subject.rfc4514_string()
     return ""
+
+
+def telling(behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A remote procedure whose caller is told why when it is cut off: gRPC alone would let them wait for ever."""
+    if inspect.isasyncgenfunction(behaviour):
+
+        async def stream(request: Any, context: Any) -> None:
+            async with _told(context), contextlib.aclosing(behaviour(request, context)) as messages:
+                async for message in messages:
+                    await context.write(message)
+
+        return stream
+
+    async def answer(request: Any, context: Any) -> Any:
+        async with _told(context):
+            return await behaviour(request, context)
+
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def _told(context: Any) -> AsyncIterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError as end:
+        why = end.args[0] if end.args else None
+        if not isinstance(why, AuthError):
+            raise
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why.message)
 
 
 @contextlib.asynccontextmanager

@@ -185,10 +185,14 @@ class Run:
             self._changed(self)
             self._tell_all()
 
-    def shut_out(self, site: str, why: str) -> None:
-        """An operator keeps a site out."""
+    def expel(self, why: str) -> None:
+        """Whoever submitted the job is not to be trusted any more."""
+        self.fail(Cause(site="server", phase="revoked", round=self.round_now, message=why))
+
+    def shut_out(self, site: str, phase: str, why: str) -> None:
+        """An operator keeps a site out: it is told to drop the job, whatever it does now."""
         if site in self.sites and site not in self.failures and not self.over:
-            self._site_lost(site, "lost", Cause(site=site, phase="keeping out", round=self.round_now, message=why))
+            self._site_lost(site, "lost", Cause(site=site, phase=phase, round=self.round_now, message=why))
 
     def _site_lost(self, site: str, status: str, cause: Cause) -> None:
         """A site takes no further part; the job goes on if enough are left."""

@@ -15,11 +15,13 @@ from typing import Any, Literal
 import attrs
 
 from flpoc import __version__
-from flpoc.errors import FlpocError, IntegrityError, JobError, ServiceError
+from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, ServiceError
 from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.revocations import Revocations
 from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins
+from flpoc.provision.identity import identity_of
 from flpoc.provision.kits import Kit
 from flpoc.provision.project_studies import read_studies
 from flpoc.server.acquaintances import Acquaintances
@@ -88,6 +90,7 @@ class Server:
         self.studies = Studies(self.store)
         self.blocked = Blocked(self.store)
         self.acquaintances = Acquaintances(self.store)
+        self.revocations = Revocations(state, root_pem=kit.root_pem, project=kit.settings.project)
         #: Whether the server was told to begin anew after its end.
         self.again = False
         self.ended: Callable[[], None] = lambda: None
@@ -185,12 +188,15 @@ class Server:
     async def _schedule(self) -> None:
         self.known |= set(self.sites.connected)
         for row in await self.store.jobs("state = ?", *_WAITING):
+            if why := self.locked_out(row):
+                await self._cannot_schedule(row, why)
+                continue
             spec = manifest_of(row).spec
             connected = {name: session.hello for name, session in self.sites_of(row.study).items()}
             load = load_of(
                 (run.spec, [one for one in run.sites if one not in run.failures]) for run in self.runs.values()
             )
-            foreign = self.studies.foreign(row.study, {*spec.sites, *spec.mandatory_sites})
+            foreign = self.studies.foreign(row.study, spec.named_sites)
             decision = decide(
                 spec, connected, frozenset(self.known), len(self.runs), MAX_JOBS, load=load, foreign=foreign
             )
@@ -199,6 +205,7 @@ class Server:
             elif decision.sites:
                 self.waiting.pop(row.id, None)
                 await self._dispatch(row, decision.sites)
+                self.reschedule()  # those before it may wait for more by now
             elif self.waiting.get(row.id) != decision.waiting:
                 self.waiting[row.id] = decision.waiting
                 self.bell.ring(row.id)
@@ -237,6 +244,8 @@ class Server:
             for site in run.sites:
                 self.sites.send(site, run.want(site, signed=True))
             await host.start(left)
+            if why := self.locked_out(row):
+                run.expel(why)  # a former server was killed before it could
         except (FlpocError, OSError, sqlite3.Error) as error:
             log.exception("job %s: cannot be started", row.id)
             message = error.message if isinstance(error, FlpocError) else str(error)
@@ -326,8 +335,17 @@ class Server:
 
     def sites_of(self, study: str) -> dict[str, SiteSession]:
         """The connected sites of a study."""
-        connected = self.sites.connected
-        return {name: one for name, one in connected.items() if self.studies.has_site(study, name, one.org)}
+        here = {name: one for name, one in self.sites.connected.items() if self.blocked.get(name) is None}
+        return {name: one for name, one in here.items() if self.studies.has_site(study, name, one.org)}
+
+    def locked_out(self, row: JobRow) -> str:
+        """Why a job's submitter is not to be trusted any more; empty while they are."""
+        who = identity_of(row.certificate)
+        try:
+            self.revocations.refuse(who.serial, who.name)
+        except AuthError as error:
+            return error.message
+        return ""
 
     def set_job_log_mode(self, job: str, mode: str) -> None:
         """Have a job's controller log as *mode* says.

@@ -16,9 +16,9 @@ import grpc
 
 from flpoc import API, __version__
 from flpoc.audit.records import Principal
-from flpoc.errors import DeadlineError, Disagreement, FlpocError, IntegrityError, ResourceError, ServiceError
+from flpoc.errors import AuthError, DeadlineError, Disagreement, FlpocError, IntegrityError, ResourceError, ServiceError
 from flpoc.server.pace import Pace, Places
-from flpoc.server.peers import Door, within
+from flpoc.server.peers import Door, telling, within
 from flpoc.server.runs import Run
 from flpoc.server.service import Server
 from flpoc.server.sites import SiteSession
@@ -75,9 +75,9 @@ class SiteService:
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         return {
-            "Connect": grpc.stream_stream_rpc_method_handler(self.connect),
-            "Fetch": grpc.unary_stream_rpc_method_handler(self.fetch),
-            "Push": grpc.stream_unary_rpc_method_handler(self.push),
+            "Connect": grpc.stream_stream_rpc_method_handler(telling(self.connect)),
+            "Fetch": grpc.unary_stream_rpc_method_handler(telling(self.fetch)),
+            "Push": grpc.stream_unary_rpc_method_handler(telling(self.push)),
         }
 
     @contextlib.asynccontextmanager
@@ -130,10 +130,20 @@ class SiteService:
             log.warning("%s: kept out, disabled by %s", site, block.by)
             await self._server.blocked.until_open(site)
 
+    def _refuse_blocked(self, site: str) -> None:
+        """Files do not go to a site that is kept out, nor come from it: it may not have heard yet."""
+        if (block := self._server.blocked.get(site)) is not None:
+            raise AuthError(f"{site} was disabled by {block.by}")
+
     def _send_revocations(self, session: SiteSession, hello: Hello) -> None:
-        revocations = self._door.revocations
-        if revocations is not None and revocations.signed is not None and hello.revocations < revocations.number:
-            session.send(Revocation(revocations.signed))
+        known = self._server.revocations
+        if known.signed is not None and hello.revocations < known.number:
+            session.send(Revocation(known.signed))
+        elif hello.revocations > known.number:
+            log.error(
+                "%s knows list %d of revoked certificates, this server list %d: is its state an old one?",
+                session.name, hello.revocations, known.number,
+            )  # fmt: skip
 
     async def _note_fenced(self, site: str, context: Any) -> None:
         """Of two connections with one certificate the newer stays; somebody may want to know about it."""
@@ -266,6 +276,7 @@ class SiteService:
             async with self._door.deciding(context, "Fetch") as case:
                 wanted = FETCH.decode(request)
                 case.about = f"{wanted.what} of job {wanted.job}, run {wanted.run}"
+                self._refuse_blocked(case.who.name)
                 run = self._run(case.who.name, wanted.job, wanted.run)
                 if run is None:
                     raise FlpocError("this job is not open to this site", code="JOB_NOT_FOUND")
@@ -307,6 +318,7 @@ class SiteService:
             async with self._door.deciding(context, "Push") as case:
                 start = PUSH.decode(await _first(stream))
                 case.about = start.job
+                self._refuse_blocked(case.who.name)
                 run = self._run(case.who.name, start.job, start.run)
             answer = Answer(start.job, start.run, start.round, start.checksum, "STALE")
             if run is not None and start.round == run.next_round:

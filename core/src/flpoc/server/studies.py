@@ -6,9 +6,10 @@ rows in the server's database, and change while it runs.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -66,6 +67,8 @@ class Studies:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._studies: dict[str, Study] = {}
+        #: One change at a time: each is made of what the one before has left.
+        self._changing = asyncio.Lock()
 
     async def restore(self, first: Iterable[ProjectStudy] = ()) -> None:
         """Read the studies; a server that starts for the first time begins with those of its project."""
@@ -142,8 +145,8 @@ class Studies:
 
     # -- changes
 
-    async def register(self, name: str, site_orgs: Mapping[str, Iterable[str]], who: Identity) -> Study:
-        """Make a study, or add sites to one; says in the end what it is.
+    def registered(self, name: str, site_orgs: Mapping[str, Iterable[str]], who: Identity) -> Study:
+        """A new study, or one with more sites: decides, and changes nothing yet.
 
         Raises:
             FlpocError: It is another's, or sites are not the caller's to give.
@@ -158,10 +161,10 @@ class Studies:
                 hint="choose another, or ask a project_admin",
             )
         study = known or Study(name, {}, (who.name,), time.time(), who.name)
-        return await self._keep(attrs.evolve(study, site_orgs=_joined(study.site_orgs, site_orgs)))
+        return attrs.evolve(study, site_orgs=_joined(study.site_orgs, site_orgs))
 
-    async def add(self, name: str, site_orgs: Mapping[str, Iterable[str]], user: str, who: Identity) -> Study:
-        """Add sites, or a user.
+    def added(self, name: str, site_orgs: Mapping[str, Iterable[str]], user: str, who: Identity) -> Study:
+        """A study with more sites, or one more user: decides, and changes nothing yet.
 
         Raises:
             FlpocError: The study is unknown, or they are not the caller's to add.
@@ -174,10 +177,10 @@ class Studies:
             if user in study.users:
                 raise FlpocError(f"{user} is in study {name!r} already", code="USER_ALREADY_IN_STUDY", hint=_look(name))
             study = attrs.evolve(study, users=tuple(sorted({*study.users, user})))
-        return await self._keep(attrs.evolve(study, site_orgs=_joined(study.site_orgs, site_orgs)))
+        return attrs.evolve(study, site_orgs=_joined(study.site_orgs, site_orgs))
 
-    async def take(self, name: str, site_orgs: Mapping[str, Iterable[str]], user: str, who: Identity) -> Study:
-        """Take sites, or a user, out of a study.
+    def taken(self, name: str, site_orgs: Mapping[str, Iterable[str]], user: str, who: Identity) -> Study:
+        """A study without some sites, or a user: decides, and changes nothing yet.
 
         Raises:
             FlpocError: The study is unknown, they are not in it, or not the caller's to remove.
@@ -192,7 +195,18 @@ class Studies:
             if missing := sorted(set(sites) - set(study.site_orgs.get(org, ()))):
                 message = f"{', '.join(missing)} of {org}: not in study {name!r}"
                 raise FlpocError(message, code="INVALID_SITE", hint=f"`flpoc study show {name}` shows its sites")
-        return await self._keep(attrs.evolve(study, site_orgs=_without(study.site_orgs, site_orgs)))
+        return attrs.evolve(study, site_orgs=_without(study.site_orgs, site_orgs))
+
+    @staticmethod
+    def must_be(db: Any, name: str) -> None:
+        """Refuse what belongs to a study that is not in the database any more."""
+        if name != DEFAULT and db.execute("SELECT 1 FROM studies WHERE name=?", (name,)).fetchone() is None:
+            raise FlpocError(f"study {name!r} was removed meanwhile", code="STUDY_NOT_FOUND")
+
+    async def change(self, decide: Callable[[], Study]) -> Study:
+        """Keep what one of the above gives: asked again, as the study may have changed meanwhile."""
+        async with self._changing:
+            return await self._keep(decide())
 
     async def remove(self, name: str, who: Identity) -> Study:
         """Remove a study that has no jobs.
@@ -200,9 +214,21 @@ class Studies:
         Raises:
             FlpocError: It is unknown, or has jobs; code STUDY_HAS_JOBS.
         """
-        self._refuse_default(check_name(name), "removed")
-        study = self.find(name, who)
+        async with self._changing:
+            study = self.removable(name, who)
+            await self._delete(name)
+            return study
 
+    def removable(self, name: str, who: Identity) -> Study:
+        """A study that can be removed if it has no jobs.
+
+        Raises:
+            FlpocError: There is none that the caller may know of, or it always is.
+        """
+        self._refuse_default(check_name(name), "removed")
+        return self.find(name, who)
+
+    async def _delete(self, name: str) -> None:
         def act(db: Any) -> int:
             jobs = int(db.execute("SELECT COUNT(*) FROM jobs WHERE study=?", (name,)).fetchone()[0])
             if not jobs:
@@ -217,7 +243,6 @@ class Studies:
                 data={"jobs": jobs},
             )
         self._studies.pop(name, None)
-        return study
 
     def _mine(self, name: str, who: Identity) -> Study:
         self._refuse_default(name, "changed")

@@ -103,7 +103,7 @@ class Submissions:
             raise AuthError(f"the job is signed by {signer.name}, but {who.name} submits it")
         if manifest.spec.study != ask.study:
             raise JobError(f"the job is for study {manifest.spec.study!r}, the session is in {ask.study!r}")
-        if foreign := self._server.studies.foreign(ask.study, {*manifest.spec.sites, *manifest.spec.mandatory_sites}):
+        if foreign := self._server.studies.foreign(ask.study, manifest.spec.named_sites):
             hint = f"`flpoc study show {ask.study}` shows its sites"
             raise JobError(f"{', '.join(foreign)}: not in study {ask.study!r}", hint=hint)
         if ask.cloned_from:
@@ -253,6 +253,8 @@ class Submissions:
         submitted = RunEvent(job, "submitted", now, detail={"name": spec.name, "by": who.name})
 
         def act(db: Any) -> None:
+            # while the archive came, the study may have been removed
+            self._server.studies.must_be(db, spec.study)
             db.execute(query, tuple(values.values()))
             if ask.token:
                 db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from flpoc.jobs.states import JobState
 from flpoc.provision.identity import Identity
 from flpoc.provision.rights import About
 from flpoc.server.operator_service import OperatorService
-from flpoc.server.peers import Door, within
+from flpoc.server.peers import Door, telling, within
 from flpoc.server.replies import expect, reply
 from flpoc.server.service import Server
+from flpoc.server.sites import SiteSession
 from flpoc.server.stats import stats_of
 from flpoc.server.store import JobRow
 from flpoc.server.submissions import Submissions
@@ -80,11 +81,11 @@ class UserService:
         return frozenset(self._unary) | {"Submit", "Watch", "Download", "Source"} | self._operator.calls
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        found = {name: grpc.unary_unary_rpc_method_handler(self._answering(name)) for name in self._unary}
-        found["Submit"] = grpc.stream_unary_rpc_method_handler(self.submit)
-        found["Watch"] = grpc.unary_stream_rpc_method_handler(self.watch)
-        found["Download"] = grpc.unary_stream_rpc_method_handler(self.download)
-        found["Source"] = grpc.unary_stream_rpc_method_handler(self.source)
+        found = {name: grpc.unary_unary_rpc_method_handler(telling(self._answering(name))) for name in self._unary}
+        found["Submit"] = grpc.stream_unary_rpc_method_handler(telling(self.submit))
+        found["Watch"] = grpc.unary_stream_rpc_method_handler(telling(self.watch))
+        found["Download"] = grpc.unary_stream_rpc_method_handler(telling(self.download))
+        found["Source"] = grpc.unary_stream_rpc_method_handler(telling(self.source))
         return {**found, **self._operator.handlers()}
 
     def _answering(self, name: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
@@ -125,7 +126,7 @@ class UserService:
         self._server.sites.listen(ring)
         try:
             async with asyncio.timeout(min(ask.timeout, 600.0)):
-                while ask.end or not _is_so(ask, set(self._server.sites_of(ask.study))):
+                while ask.end or not _is_so(ask, self._server.sites_of(ask.study)):
                     changed.clear()
                     await changed.wait()
         except TimeoutError:
@@ -176,14 +177,15 @@ class UserService:
         """Everything about a job, again whenever it changes, until it has ended; each round once."""
         async with within(context):
             try:
-                row = (await self._admit(context, "Watch", request, AboutJob)).job
+                call = await self._admit(context, "Watch", request, AboutJob)
             except FlpocError as error:
                 yield encode(Reply(error.data, error.code, error.message, error.hint))
                 return
-            known = 0
+            known, row = 0, call.job
             while True:
                 # news that come close together are told together
                 await asyncio.sleep(NEWS_GAP if known else 0)
+                self._server.studies.enter(row.study, call.who)  # they may have been taken out of it meanwhile
                 seen = self._server.bell.count(row.id)
                 found = await self._server.store.job(row.id)
                 if found is None:
@@ -256,5 +258,7 @@ def _about(ask: Any) -> str:
     return "server"
 
 
-def _is_so(ask: Ask, connected: set[str]) -> bool:
-    return set(ask.sites) <= connected and not connected & set(ask.gone)
+def _is_so(ask: Ask, sites: Mapping[str, SiteSession]) -> bool:
+    """Whether those are connected, and those are not, for which the caller waits."""
+    fresh = {name for name, one in sites.items() if one.since > ask.since}
+    return set(ask.sites) <= fresh and not sites.keys() & set(ask.gone)

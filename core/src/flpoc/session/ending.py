@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from flpoc.errors import DeadlineError
 
@@ -14,16 +15,33 @@ SERVER = "server"
 
 
 class Ending:
-    """Waits for services that were told to end; nothing is asked again and again: the server tells when it is so."""
+    """Waits for services that were told to end; nothing is asked again and again: the server tells when it is so.
+
+    Args:
+        session: The session to ask with.
+        targets: Who was told.
+        before: The server's state before: of connections of sites that are back, only newer ones count.
+        again: Whether they are to be back.
+        timeout: How long to wait, in seconds.
+    """
 
     def __init__(
-        self, session: OperatorCalls, targets: tuple[str, ...], *, back: tuple[str, ...], timeout: float
+        self,
+        session: OperatorCalls,
+        targets: tuple[str, ...],
+        before: Mapping[str, Any],
+        *,
+        again: bool,
+        timeout: float,
     ) -> None:
-        """Take what was told to end, and what is to be there again afterwards."""
         self._session = session
         self._sites = tuple(name for name in targets if name != SERVER)
         self._server = SERVER in targets
-        self._back = back
+        self._since = max([float(one["since"]) for one in before["sites"] if one["name"] in self._sites], default=0.0)
+        self._again = again
+        #: A server that is restarted is back when the sites are that it had.
+        others = [str(one["name"]) for one in before["sites"]] if self._server else []
+        self._back = tuple(dict.fromkeys((*self._sites, *others)))
         self._timeout = timeout
         self._until = time.monotonic() + timeout
 
@@ -37,37 +55,55 @@ class Ending:
         Raises:
             DeadlineError: It is not in time; says what is still so.
         """
+        if self._server:
+            self._await_end()
+        elif not self._again:
+            self._await_sites(gone=self._sites)
+        if self._again:
+            self._await_return()
+
+    def _await_end(self) -> None:
+        """A server that ends breaks off the call; one that stays answers when the time is up."""
         import grpc
 
+        try:
+            self._ready(end=True)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                return
+        raise self._too_late([SERVER], "still running")
+
+    def _await_sites(self, **wanted: Any) -> None:
+        import grpc
+
+        try:
+            status = self._ready(**wanted)
+        except grpc.RpcError as error:
+            raise self._session.lost(error) from error
+        found = {one["name"]: float(one["since"]) for one in status["sites"]}
+        if late := [name for name in wanted.get("gone", ()) if name in found]:
+            raise self._too_late(late, "still running")
+        if late := [name for name in wanted.get("sites", ()) if found.get(name, 0.0) <= wanted["since"]]:
+            raise self._too_late(late, "not back")
+
+    def _ready(self, **wanted: Any) -> Mapping[str, Any]:
         from flpoc.session.connection import answer_of
         from flpoc.wire.asks import Ask
         from flpoc.wire.codec import encode
 
-        # a server that ends breaks off the call; one that stays answers when its sites are gone
-        wait = Ask((), self._left, self._session.study, gone=self._sites, end=self._server)
-        try:
-            status = answer_of(self._session.unary("Ready", encode(wait), self._left + 5.0))
-        except grpc.RpcError:
-            pass  # the server has ended, and with it whoever could be asked about its sites
-        else:
-            here = [one["name"] for one in status["sites"] if one["name"] in self._sites]
-            if self._server or here:
-                raise self._too_late([*([SERVER] if self._server else []), *here], "still running")
-        if self._back:
-            self._come_back()
+        ask = Ask(timeout=self._left, study=self._session.study, **wanted)
+        return dict(answer_of(self._session.unary("Ready", encode(ask), self._left + 5.0)))
 
-    def _come_back(self) -> None:
+    def _await_return(self) -> None:
         import grpc
 
-        try:
-            if self._server:
+        if self._server:
+            try:
                 self._session.await_server(self._left)
-            self._session.wait_ready(tuple(name for name in self._back if name != SERVER), self._left)
-        except grpc.RpcError:
-            raise self._too_late([SERVER], "not back") from None
-        except DeadlineError as error:
-            missing = (error.data or {}).get("missing") if isinstance(error.data, dict) else None
-            raise self._too_late(missing or list(self._sites), "not back") from None
+            except grpc.RpcError:
+                raise self._too_late([SERVER], "not back") from None
+        if self._back:
+            self._await_sites(sites=self._back, since=0.0 if self._server else self._since)
 
     def _too_late(self, names: list[str], what: str) -> DeadlineError:
         return DeadlineError(

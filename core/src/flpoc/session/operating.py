@@ -226,13 +226,12 @@ class OperatorCalls(Connection):
         from flpoc.session.ending import Ending
 
         targets = self._targets(target, names)
-        before = tuple(site["name"] for site in self.status()["sites"]) if SERVER in targets else ()
+        before = self.status()
         answers = self._give(action, targets)
         refused = {name: one["error"] for name, one in answers.items() if isinstance(one, dict) and "error" in one}
         going = tuple(name for name in targets if name not in refused)
         if wait and going:
-            back = tuple(dict.fromkeys((*before, *going))) if action == "restart" else ()
-            Ending(self, going, back=back, timeout=timeout).wait()
+            Ending(self, going, before, again=action == "restart", timeout=timeout).wait()
         done = {"shutdown": "stopped", "restart": "restarted"}[action]
         under_way = {"shutdown": "stopping", "restart": "restarting"}[action]
         result = {name: refused.get(name) or (done if wait else under_way) for name in targets}
@@ -296,10 +295,21 @@ class OperatorCalls(Connection):
     # -- certificates
 
     def list_certificates(self) -> dict[str, Any]:
-        """Certificates that the server has met, and the list of those that are revoked."""
+        """Certificates that the server has met (an org_admin sees those of their organisation), and what is revoked.
+
+        Gives ``certificates``, a row each with ``revoked`` (null, or when and why); and ``list``, for a project_admin
+        the newest list of revoked certificates, else null.
+
+        Raises:
+            AuthError: The user is neither project_admin nor org_admin.
+        """
+        from flpoc.session.revoking import known_list
+        from flpoc.settings import plain
         from flpoc.wire.asks import Ask
 
-        return dict(self.ask("Revoked", Ask()))
+        found = dict(self.ask("Revoked", Ask()))
+        newest = known_list(self, found["signed"])
+        return {"certificates": found["certificates"], "list": plain(newest) if newest is not None else None}
 
     def revoke_certificate(self, serial: str, *, name: str = "", reason: str = "") -> dict[str, Any]:
         """Lock a certificate out for good, by its serial number in hex; open connections of it end at once.

@@ -33,7 +33,7 @@ async def serve(kit_folder: Path, state: Path) -> bool:
     running = asyncio.create_task(agent.run())
     agent.ended = running.cancel
     for number in (signal.SIGTERM, signal.SIGINT):
-        agent.loop.add_signal_handler(number, running.cancel)
+        agent.loop.add_signal_handler(number, agent.end, False)  # also when it was just about to begin anew
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +15,12 @@ import grpc
 
 from flpoc import API, __version__
 from flpoc.audit.log import AuditLog
-from flpoc.errors import ConfigError, Disagreement, FlpocError, JobError, from_code
+from flpoc.audit.records import Decision, Principal
+from flpoc.errors import ConfigError, Disagreement, FlpocError, IntegrityError, JobError, from_code
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.jobs.revocations import Revocations
+from flpoc.jobs.statements import outdated
 from flpoc.plugins import Plugins
 from flpoc.provision.identity import Identity
 from flpoc.provision.kit_settings import LOCAL, POLICY
@@ -30,7 +33,7 @@ from flpoc.site.contact import Contact
 from flpoc.site.datasets import granted
 from flpoc.site.jobs import SiteJob
 from flpoc.site.orders import SiteOrders
-from flpoc.site.resources import GraphicsProcessors, capacity_of, gpus_of, resource_policy
+from flpoc.site.resources import Resources, resource_policy
 from flpoc.wire.codec import encode
 from flpoc.wire.messages import (
     PROTOCOL,
@@ -62,13 +65,11 @@ class Agent:
         self.filters = site_filters(kit, plugins)
         self.plugins = plugins
         self.audit = AuditLog(state)
-        self.permissions = read_permissions(kit.folder / LOCAL)
+        self.permissions = read_permissions(kit.folder / LOCAL, self.name)
         self.revocations = Revocations(state, root_pem=kit.root_pem, project=kit.settings.project)
         self.consents = Consents(kit, self.policy, self.audit, self.permissions, self.revocations)
         self.loop = asyncio.get_running_loop()
-        resources = resource_policy(self.policy["resources"])
-        self.gpus = GraphicsProcessors(gpus_of(resources))
-        self._capacity = capacity_of(resources, self.policy["max_jobs"])
+        self.resources = Resources(resource_policy(self.policy["resources"]), self.policy["max_jobs"])
         self._orders = SiteOrders(self)
         #: Whether the agent was told to begin anew after its end.
         self.again = False
@@ -146,7 +147,7 @@ class Agent:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         reports = tuple(job.report for job in self._jobs.values())
         hello = Hello(
-            PROTOCOL, __version__, API, self._inventory, reports, self._capacity, self.revocations.number
+            PROTOCOL, __version__, API, self._inventory, reports, self.resources.capacity, self.revocations.number
         )  # fmt: skip
         queue.put_nowait(hello)
 
@@ -157,7 +158,7 @@ class Agent:
         call = self._control.stream_stream(f"/{SITE_SERVICE}/Connect")(outgoing())
         try:
             async for data in call:
-                self._take(TO_SITE.decode(data), queue)
+                await self._take(TO_SITE.decode(data), queue)
         finally:
             self._queue = None
             queue.put_nowait(None)
@@ -208,7 +209,7 @@ class Agent:
 
     # -- what the server says
 
-    def _take(self, message: Any, queue: asyncio.Queue[Any]) -> None:
+    async def _take(self, message: Any, queue: asyncio.Queue[Any]) -> None:
         match message:
             case Welcome():
                 self._queue = queue
@@ -232,33 +233,45 @@ class Agent:
             case Instruct():
                 self.later(self._instructed(message))
             case Revocation():
-                self._revoke(message)
+                await self._revoke(message)
 
     async def _instructed(self, message: Instruct) -> None:
         self.send(await self._orders.carry_out(message))
 
-    def _revoke(self, message: Revocation) -> None:
+    async def _revoke(self, message: Revocation) -> None:
         """Take a newer list of revoked certificates; jobs of those who are in it end here."""
-        found = self.revocations.check(message.signed)
-        known = self.revocations.newest
-        if known is not None and (found.number <= known.number or not known.serials.keys() <= found.serials.keys()):
-            if found.number < known.number:
-                log.warning(
-                    "the server has an older list of revoked certificates: %d, not %d", found.number, known.number
-                )
+        decision = Decision(
+            Principal.claimed(message.signed.certificate), "revoke", "a list that cannot be used", "deny"
+        )
+        try:
+            found, who = self.revocations.check(message.signed)
+            if found == self.revocations.newest:
+                return
+            if why := outdated(found, self.revocations.newest):
+                raise IntegrityError(f"the list of revoked certificates that the server sends: {why}")
+        except FlpocError as error:
+            log.warning("%s", error.message)
+            with contextlib.suppress(FlpocError):  # the audit log says itself that it could not
+                await self.audit.write(attrs.evolve(decision, reason=error.message))
             return
-        self.revocations.keep(message.signed)
-        log.info("list %d of revoked certificates: %d", found.number, len(found.serials))
-        for job in self._jobs.values():
+        self.revocations.take(message.signed)  # from now on, whatever becomes of the disk
+        log.warning("certificates are revoked by %s: list %d, %d in all", who.name, found.number, len(found.serials))
+        for job in list(self._jobs.values()):
             job.check_signer()
+        about = f"list {found.number}: {' '.join(sorted(found.serials))}"
+        try:
+            await asyncio.to_thread(self.revocations.keep, message.signed)
+            await self.audit.write(Decision(Principal.of(who), "revoke", about, "allow"))
+        except FlpocError as error:
+            log.error("%s; it holds until this agent ends", error.message)
 
     # -- what orders are about
 
     def resource_report(self) -> dict[str, Any]:
         """What jobs may have here, and have."""
         return {
-            "for_jobs": {**attrs.asdict(self._capacity), "gpus": list(self.gpus.ids)},
-            "gpus_in_use": self.gpus.held_by(),
+            "for_jobs": {**attrs.asdict(self.resources.capacity), "gpus": list(self.resources.gpus)},
+            "gpus_in_use": self.resources.held_by(),
             "jobs": sorted({job for job, _ in self._jobs}),
         }
 

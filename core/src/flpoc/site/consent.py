@@ -10,11 +10,10 @@ import attrs
 
 from flpoc.audit.log import AuditLog
 from flpoc.audit.records import Decision, Principal
-from flpoc.errors import AuthError, FlpocError, KitError
+from flpoc.errors import AuthError, FlpocError
 from flpoc.jobs.revocations import Revocations
 from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
-from flpoc.provision.identity import identity_of
 from flpoc.provision.kits import Kit
 from flpoc.provision.rights import About, Permissions
 
@@ -74,7 +73,7 @@ class Consents:
         Raises:
             FlpocError: The job is refused; or the decision cannot be written down.
         """
-        decision = Decision(_signer(signed), "run", f"job {job}, run {run}", "allow")
+        decision = Decision(Principal.claimed(signed.certificate), "run", f"job {job}, run {run}", "allow")
         try:
             manifest = await asyncio.to_thread(
                 consent, self._kit, signed, self._policy, self._permissions, self._revocations
@@ -94,11 +93,3 @@ class Consents:
     def forget(self, job: str, run: int) -> None:
         """The job is not here any more."""
         self._written.pop((job, run), None)
-
-
-def _signer(signed: SignedJob) -> Principal:
-    """Whose certificate came with the job; what it says is believed only where the decision is to allow it."""
-    try:
-        return Principal.of(identity_of(signed.certificate))
-    except KitError:
-        return Principal()

@@ -85,7 +85,12 @@ class SiteJob:
         self._metrics = MetricShipper(self._send_metrics)
         self._ended = asyncio.Event()
         self._name = f"{job}.{run}"
-        agent.gpus.adopt(self._name, folder / "gpus.json")
+        self._record = folder / "share.json"
+        try:
+            agent.resources.adopt(self._name, self._record)
+        except IntegrityError as error:
+            # the machine went down while it was written: nothing runs that could have it
+            log.warning("job %s: %s", job, error.message)
         self._shipper = LogShipper(self.files.log, self._send_log)
         self._loop = asyncio.create_task(self._reconcile_forever(), name=f"job {job}")
 
@@ -154,6 +159,8 @@ class SiteJob:
             await self.departures.gate.check()
         if want.signed is not None:
             await asyncio.to_thread(_keep, self.files.signed, signed)
+        # the list of revoked certificates may have changed since consent was given
+        self._refuse_revoked()
         if not self.files.job.exists():
             await self._fetch_archive(manifest)
             await asyncio.to_thread(unpack, self.files.archive, self.files.job, manifest.files)
@@ -173,15 +180,18 @@ class SiteJob:
 
     def check_signer(self) -> None:
         """End this site's part if the submitter's certificate was revoked meanwhile."""
-        if not self.files.signed.exists():
-            return
-        signer = self.signer
+        if not self.files.signed.exists() or (self._want is not None and self._want.phase != "run"):
+            return  # not begun, or over: then it is being cleaned up
         try:
-            self._agent.revocations.refuse(signer.serial, signer.name)
+            self._refuse_revoked()
         except AuthError as error:
-            self.fail(Cause(site=self._agent.name, phase="training", message=error.message, hint=error.hint))
+            self.fail(Cause(site=self._agent.name, phase="revoked", message=error.message, hint=error.hint))
             self._loop.cancel()
             self._agent.later(self._end_trainer())
+
+    def _refuse_revoked(self) -> None:
+        signer = self.signer
+        self._agent.revocations.refuse(signer.serial, signer.name)
 
     def set_log_mode(self, mode: str) -> None:
         """Have the script's process log as *mode* says.
@@ -226,7 +236,12 @@ class SiteJob:
         """After a restart of the agent: meet the trainer that still runs, before the server is back."""
         if self._left and self.files.job.exists():
             signed = _kept(self.files.signed)
-            manifest = await self._agent.consents.ask(self.job, self.run, signed)
+            try:
+                manifest = await self._agent.consents.ask(self.job, self.run, signed)
+            except AuthError as error:  # it was allowed once, and is not any more
+                self.fail(Cause(site=self._agent.name, phase="preparing", message=error.message, hint=error.hint))
+                await self._end_trainer()
+                return
             self._known(manifest)
             await self._ensure_host()
 
@@ -235,8 +250,7 @@ class SiteJob:
             return
         assert self._manifest is not None
         agent = self._agent
-        record = self.files.folder / "gpus.json"
-        gpus = await agent.gpus.take(self._name, self._manifest.spec.script_for(agent.name).gpus, record)
+        share = await agent.resources.take(self._name, self._manifest.spec.script_for(agent.name), self._record)
         events = TrainerEvents(
             joined=self._joined, submitted=self.departures.take, failed=self.fail, moved=self._moved,
             spoke=self._shipper.news, logged=self._logged, ended=self._ended.set,
@@ -245,7 +259,8 @@ class SiteJob:
             job=self.job, run=self.run, site=agent.name, spec=self._manifest.spec, files=self.files,
             sockets=agent.state / "sockets" / f"{self.job}.{self.run}", attempts=agent.attempts, events=events,
             project=agent.kit.settings.project, python=str(agent.policy.get("python") or ""),
-            datasets=agent.datasets, plugins=agent.kit.settings.plugins, gpus=gpus,
+            datasets=agent.datasets, plugins=agent.kit.settings.plugins, gpus=share.gpus,
+            only_these_gpus=agent.resources.exact or bool(share.gpus),
         )  # fmt: skip
         left, self._left = self._left, []
         try:
@@ -303,6 +318,8 @@ class SiteJob:
             self._agent.send(Progress(self.job, self.run))
 
     def _announce(self, entry: Announce) -> None:
+        if self.report.phase == "failed":
+            return  # nothing more of it leaves
         if entry.size <= INLINE_BYTES:
             try:
                 entry = attrs.evolve(entry, inline=self.outbox.read(entry))
@@ -401,7 +418,7 @@ class SiteJob:
     async def _drop(self) -> None:
         """Stop everything, send the rest of the log, delete the folder."""
         await self._end_trainer()
-        await self._agent.gpus.free(self._name)
+        await self._agent.resources.free(self._name)
         await self._shipper.flush()
         self._shipper.pause()
         self._agent.forget(self)

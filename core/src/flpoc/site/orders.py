@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from flpoc import API, __version__
 from flpoc.audit.records import Decision, Principal
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flpoc.site")
 
+#: Where orders that came are written down, in the state folder.
+RECORD: Final = "orders.json"
 #: Seconds in which an answer leaves before the agent ends as it was told.
 _LAST_WORDS: Final = 0.2
 
@@ -30,7 +35,7 @@ class SiteOrders:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._orders = Orders()
+        self._orders = Orders(agent.state / RECORD)
 
     async def carry_out(self, message: Instruct) -> Told:
         """Do what is ordered, or say why not; never raises."""
@@ -45,16 +50,16 @@ class SiteOrders:
 
     async def _act(self, message: Instruct) -> Any:
         kit = self._agent.kit
-        order, who = self._orders.accept(message.order, root_pem=kit.root_pem, project=kit.settings.project)
-        decision = Decision(Principal.of(who), order.action, _about(order), "allow")
+        decision = Decision(Principal.claimed(message.order.certificate), "order", "this site", "allow")
         try:
+            order, who = self._orders.accept(message.order, root_pem=kit.root_pem, project=kit.settings.project)
+            decision = Decision(Principal.of(who), order.action, _about(order), "allow")
             self._check(order, who)
         except FlpocError as error:
             with contextlib.suppress(FlpocError):  # the audit log says itself that it could not
-                await self._agent.audit.write(
-                    Decision(decision.principal, decision.verb, decision.object, "deny", error.message)
-                )
+                await self._agent.audit.write(attrs.evolve(decision, outcome="deny", reason=error.message))
             raise
+        await asyncio.to_thread(self._orders.keep)
         await self._agent.audit.write(decision, durable=order.action in ("shutdown", "restart"))
         return self._do(order)
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from flpoc.errors import FlpocError
-from flpoc.jobs.attempts import Attempt, Attempts, program_path, signal_name
+from flpoc.jobs.attempts import GPUS, Attempt, Attempts, program_path, signal_name
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
@@ -83,6 +83,7 @@ class TrainerHost:
         datasets: tuple[Mount, ...],
         plugins: tuple[str, ...],
         gpus: tuple[str, ...] = (),
+        only_these_gpus: bool = False,
     ) -> None:
         self._job, self._run, self._site = job, run, site
         self._spec = spec
@@ -96,6 +97,7 @@ class TrainerHost:
         self._datasets = datasets
         self._plugins = plugins
         self._gpus = gpus
+        self._visible = {GPUS: ",".join(gpus)} if only_these_gpus else {}
         self._attempt: Attempt | None = None
         self._socket: asyncio.AbstractServer | None = None
         self._link: Link | None = None
@@ -143,7 +145,7 @@ class TrainerHost:
                 socket=self._sockets / SOCKET_NAME,
                 reads=(self._files.job / "code", self._files.models),
                 datasets=self._datasets,
-                env={**self._script.env, "FLPOC_CODE": str(self._files.job / "code"), "FLPOC_SITE": self._site},
+                env={**self._script.env, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
             )
@@ -154,6 +156,10 @@ class TrainerHost:
             self._events.failed(cause)
             return
         self._attempts.watch(self._attempt, self._process_ended)
+
+    @property
+    def _told(self) -> dict[str, str]:
+        return {"FLPOC_CODE": str(self._files.job / "code"), "FLPOC_SITE": self._site}
 
     def _argv(self) -> tuple[str, ...]:
         script = str(self._files.job / "code" / self._script.script)

@@ -20,6 +20,7 @@ class Ask:
         study: Only its sites and jobs are told of.
         gone: For ``Ready``: answer once none of these is connected.
         end: For ``Ready``: do not answer for any other reason than the time: the caller waits for the server's end.
+        since: For ``Ready``: connections that began earlier do not count; seconds since 1970 on the server's clock.
     """
 
     sites: tuple[str, ...] = ()
@@ -27,6 +28,7 @@ class Ask:
     study: str = "default"
     gone: tuple[str, ...] = ()
     end: bool = False
+    since: float = attrs.field(default=0.0, validator=checks.finite)
 
 
 @attrs.frozen
