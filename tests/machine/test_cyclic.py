@@ -53,19 +53,20 @@ def run(
     folder: Path,
     body: str = "pass",
     *,
-    in_round_two: Callable[[str], None] = nothing,
+    strike: Callable[[str], None] = nothing,
+    committed: int = 1,
     **settings: Any,
 ) -> tuple[dict[str, Any], Path]:
-    """Run a job, disturbing it once in its second round; gives its final meta and its results."""
+    """Run a job, disturbing it once when so many rounds are committed; gives its final meta and its results."""
     given = {"workflow": "cyclic", "rounds": ROUNDS, "sites": running.sites, **settings}
     job_folder = write_job(folder / "job", SCRIPT.replace("BODY", body), **given)
     disturbed = False
     with running.session() as session:
         job = session.submit_job(job_folder)
         for meta in session.watch_job(job, timeout=90):
-            if not disturbed and meta["rounds_committed"] == 1:
+            if not disturbed and meta["status"] == "RUNNING" and meta["rounds_committed"] == committed:
                 disturbed = True
-                in_round_two(job)
+                strike(job)
         final = session.get_job_meta(job)
         found = folder / "results"
         session.download_job_result(job, str(found))
@@ -110,6 +111,25 @@ def test_changes_are_added_to_the_model_that_the_site_received(running: Federati
     assert digits(results) == "123" * ROUNDS
 
 
+@pytest.mark.parametrize("committed", [0, 1])
+def test_changes_survive_a_server_that_is_killed(running: Federation, tmp_path: Path, committed: int) -> None:
+    """Also in a first round, where a new server does not know yet what they are changes of."""
+
+    def strike(_: str) -> None:
+        running.kill("server")
+        running.start("server")
+
+    body = """
+        time.sleep(0.4)
+        kind = "DIFF" if model.params else "FULL"
+        flare.send(flare.FLModel(params={"digits": changed["digits"] - value}, params_type=kind))
+        continue
+    """
+    meta, results = run(running, tmp_path, body, strike=strike, committed=committed, rounds=2)
+    assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
+    assert digits(results) == "123" * 2
+
+
 def test_an_initial_model_goes_to_the_first_site(running: Federation, tmp_path: Path) -> None:
     from flpoc.models.tensors import write_tensors
 
@@ -145,7 +165,7 @@ def test_the_model_is_the_same_whatever_is_killed_on_its_way(running: Federation
         if services:
             running.start(*services)
 
-    meta, results = run(running, tmp_path, SLOW, in_round_two=strike)
+    meta, results = run(running, tmp_path, SLOW, strike=strike)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     assert digits(results) == "123" * ROUNDS
 
@@ -157,7 +177,7 @@ def test_no_model_of_a_visit_is_left_beside_those_of_rounds(running: Federation,
         running.kill("server")
         running.start("server")
 
-    meta, results = run(running, tmp_path, SLOW, in_round_two=strike, keep_rounds=True)
+    meta, results = run(running, tmp_path, SLOW, strike=strike, keep_rounds=True)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     found = [digits(results, f"round_{number}.safetensors") for number in range(ROUNDS)]
     assert found == ["123" * (number + 1) for number in range(ROUNDS)]

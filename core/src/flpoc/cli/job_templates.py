@@ -11,7 +11,6 @@ from flpoc.cli.call import Call
 from flpoc.cli.command import Command
 from flpoc.cli.options import option
 from flpoc.configuration import Configuration, folder_named
-from flpoc.errors import FlpocError
 from flpoc.formatting import Report, Table
 
 if TYPE_CHECKING:
@@ -79,11 +78,7 @@ def create(
     chosen = choose_template(template, call.plugins, _templates_folder(call, templates, Configuration.load()))
     wanted = Wanted(Path(folder), chosen, Path(scripts) if scripts else None, parse_changes(changes), force)
     made = create_job(wanted, call.plugins)
-    warnings = list(made.warnings)
-    try:
-        rows = variables_of(made.folder, call.plugins)
-    except FlpocError:
-        rows = []  # a job that was there; what is wrong with it is among the warnings
+    rows = variables_of(made.folder, call.plugins, made.job) if made.job is not None else []
     said = {
         "created": f"Made {made.folder} from the template {chosen.name}.",
         "replaced": f"Replaced the job in {made.folder}, from the template {chosen.name}.",
@@ -93,7 +88,7 @@ def create(
     written = [row for row in rows if row.written]
     text: list[str | Table] = [said[made.status], *([_table(written)] if written else [])]
     text += [f"All that can be changed: flpoc job show-variables -j {folder}", f"Next: flpoc job submit -j {folder}"]
-    return Report(data=data, text=text, warnings=warnings)
+    return Report(data=data, text=text, warnings=made.warnings)
 
 
 @click.command(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import attrs
 
 from flpoc.errors import ConfigError, FlpocError, UsageError, did_you_mean
 from flpoc.jobs.contents import CODE, list_files
-from flpoc.jobs.folder import JOB_FILES, job_file, read_job
+from flpoc.jobs.folder import JOB_FILES, JobFile, job_file, read_job_file
 from flpoc.jobs.names import JOB_NAME
 from flpoc.jobs.overrides import Key, Override, join_key, parse_pair, rewritten
 from flpoc.jobs.paths import Limits
@@ -56,11 +55,13 @@ class Created:
         folder: The job folder.
         status: ``created``, ``replaced``; or ``kept``, where a job was there and its configuration was left as it is.
         warnings: What a user should know.
+        job: Its job file; None for one that cannot be used.
     """
 
     folder: Path
     status: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    job: JobFile | None
 
 
 def parse_changes(groups: Sequence[Sequence[str]]) -> dict[str, list[Override]]:
@@ -96,7 +97,7 @@ def create_job(wanted: Wanted, plugins: Plugins) -> Created:
             if there == "job" and not wanted.force:
                 return _kept(folder, made, scripts, wanted)
             warnings = _build(made, folder.name, wanted, scripts)
-            _check(made, plugins, scripts)
+            job = _check(made, plugins, scripts)
             _publish(made, folder)
     except OSError as error:
         raise FlpocError(
@@ -104,7 +105,7 @@ def create_job(wanted: Wanted, plugins: Plugins) -> Created:
             code="OUTPUT_DIR_NOT_WRITABLE",
             hint="choose another folder with -j",
         ) from error
-    return Created(folder, "replaced" if there == "job" else "created", tuple(warnings))
+    return Created(folder, "replaced" if there == "job" else "created", tuple(warnings), job)
 
 
 def _what_is_there(folder: Path) -> str:
@@ -138,7 +139,7 @@ def _scripts(wanted: Wanted, folder: Path) -> Path:
 @contextlib.contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
     """A folder to build in, on the same disk as the job's, gone afterwards with what is left in it."""
-    staging = (folder if folder.exists() else folder.parent) / f".{folder.name[:100]}.{secrets.token_hex(4)}"
+    staging = (folder if folder.exists() else folder.parent) / f".{folder.name[:100]}.{os.urandom(4).hex()}"
     made = staging / "new"
     made.mkdir(parents=True)
     try:
@@ -217,10 +218,10 @@ def _known_key(data: Mapping[str, Any], key: Key) -> Key:
     return key
 
 
-def _check(made: Path, plugins: Plugins, scripts: Path) -> None:
+def _check(made: Path, plugins: Plugins, scripts: Path) -> JobFile:
     """Refuse what `flpoc job submit` would refuse."""
     try:
-        spec = read_job(made)
+        job = read_job_file(made)
     except FlpocError as error:
         message = error.message.replace(f"{made}/", "")
         hint = error.hint.replace(f"{made}/", "")
@@ -230,7 +231,8 @@ def _check(made: Path, plugins: Plugins, scripts: Path) -> None:
             if "no such file" in message and others:
                 hint = f"say which script the sites run: -f job.conf script={others[0]}"
         raise type(error)(message, hint=hint, code=error.code) from None
-    check_settings(spec, plugins)
+    check_settings(job.spec, plugins)
+    return job
 
 
 def check_settings(spec: JobSpec, plugins: Plugins) -> None:
@@ -282,8 +284,9 @@ def _kept(folder: Path, made: Path, scripts: Path, wanted: Wanted) -> Created:
                 target = folder / CODE / path.relative_to(made / CODE)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
+    job = None
     try:
-        read_job(folder)
+        job = read_job_file(folder)
     except FlpocError as error:
         warnings.append(f"The job cannot be submitted as it is: {error.message}")
-    return Created(folder, "kept", tuple(warnings))
+    return Created(folder, "kept", tuple(warnings), job)

@@ -21,8 +21,8 @@ from flpoc.settings import plain, read_file, structure, structure_named
 from flpoc.tracking import TrackerSpec
 
 __all__ = [
-    "CODE", "JOB_FILES", "check_code", "collect_and_pack", "collect_files", "find_job_folder", "job_file", "read_job",
-    "read_job_file",
+    "CODE", "JOB_FILES", "JobFile", "check_code", "collect_and_pack", "collect_files", "find_job_folder", "job_file",
+    "read_job", "read_job_file",
 ]  # fmt: skip
 
 #: What a job file may be called.
@@ -97,11 +97,26 @@ def read_job(folder: Path) -> JobSpec:
             are missing or cannot be compiled (all problems at once).
         UsageError: There is no job file, or more than one.
     """
-    return read_job_file(folder)[1]
+    return read_job_file(folder).spec
 
 
-def read_job_file(folder: Path) -> tuple[Path, JobSpec, dict[str, Any]]:
-    """The same, with the job file itself and what it says before defaults are filled in."""
+@attrs.frozen
+class JobFile:
+    """A job file that was read.
+
+    Attributes:
+        name: Its name in the job folder.
+        spec: The job, complete.
+        data: What the file says, before defaults are filled in.
+    """
+
+    name: str
+    spec: JobSpec
+    data: dict[str, Any]
+
+
+def read_job_file(folder: Path) -> JobFile:
+    """Like :func:`read_job`; gives the file as well."""
     path = job_file(folder)
     if path is None:
         raise UsageError(f"{folder}: no job file", hint=f"it is called one of {', '.join(JOB_FILES)}")
@@ -115,7 +130,7 @@ def read_job_file(folder: Path) -> tuple[Path, JobSpec, dict[str, Any]]:
     if problems := check_code(folder, spec):
         text = problems[0] if len(problems) == 1 else f"{len(problems)} problems: {'; '.join(problems)}"
         raise ConfigError(f"{path}: {text}", hint=f"scripts are below {folder / CODE}", data={"problems": problems})
-    return path, spec, data
+    return JobFile(path.name, spec, data)
 
 
 def _spec(data: dict[str, Any]) -> JobSpec:

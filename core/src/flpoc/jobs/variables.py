@@ -11,7 +11,7 @@ import attrs
 
 from flpoc.errors import ConfigError
 from flpoc.jobs.creating import settings_files
-from flpoc.jobs.folder import read_job_file
+from flpoc.jobs.folder import JobFile, read_job_file
 from flpoc.jobs.overrides import join_key
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec, ScriptSpec, TimeoutSpec
 from flpoc.settings import plain, read_file
@@ -51,15 +51,17 @@ class Variable:
         return str(self.value) if bare else json.dumps(self.value, ensure_ascii=False)
 
 
-def variables_of(folder: Path, plugins: Plugins) -> list[Variable]:
+def variables_of(folder: Path, plugins: Plugins, job: JobFile | None = None) -> list[Variable]:
     """All that can be changed in the job in *folder*, with the values that hold now.
+
+    *job* is its job file, where that was read already.
 
     Raises:
         UsageError: There is no job file, or more than one.
         ConfigError: The job file is wrong.
     """
-    path, spec, data = read_job_file(folder)
-    found = list(_of_job(path.name, data, spec, plugins))
+    job = job or read_job_file(folder)
+    found = list(_of_job(job.name, job.data, job.spec, plugins))
     for name in settings_files(folder)[1:]:
         if (folder / name).stat().st_size > _MOST_BYTES:
             continue
