@@ -15,6 +15,8 @@ _TABLE = (
 )
 
 
-@click.group(cls=Group, table=_TABLE, help="Ask for certificates, issue and revoke them; private keys stay where they are.")
+@click.group(
+    cls=Group, table=_TABLE, help="Ask for certificates, issue and revoke them; private keys stay where they are."
+)
 def cert() -> None:
     pass

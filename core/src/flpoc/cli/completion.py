@@ -21,9 +21,7 @@ _LINES: Final = {
 }
 
 
-@click.command(
-    cls=Command, examples=("flpoc completion bash", "flpoc completion zsh"), mutating=False, idempotent=True
-)
+@click.command(cls=Command, examples=("flpoc completion bash", "flpoc completion zsh"), mutating=False, idempotent=True)
 @click.argument("shell", type=click.Choice([*SCRIPTS]), required=False)
 def completion(shell: str | None) -> Report:
     """Print the script with which a shell completes commands, options and values.

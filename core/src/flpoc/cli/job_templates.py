@@ -40,7 +40,8 @@ def _templates_folder(call: Call, given: str | None, settings: Configuration) ->
     mutating=True,
     idempotent=True,
 )
-@option("-j", "--job-folder", "--job_folder", "folder", metavar="DIR", default=_CURRENT, show_default=True,
+@option("-j", "--job-folder", "--job_folder", "folder", metavar="DIR", bare=_CURRENT, default=_CURRENT,
+        show_default=True,
         help="Where the job is made.")  # fmt: skip
 @option("-w", "--template", metavar="NAME", default=_TEMPLATE, show_default=True,
         help="Name of the job template, or its folder.")  # fmt: skip
@@ -98,7 +99,7 @@ def create(
     mutating=True,
     idempotent=True,
 )
-@option("-d", "--job-templates-dir", "--job_templates_dir", "folder", metavar="DIR",
+@option("-d", "--job-templates-dir", "--job_templates_dir", "folder", metavar="DIR", bare=None,
         help="A folder with job templates; it is remembered.")  # fmt: skip
 @click.option("-debug", "--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_obj
@@ -138,7 +139,8 @@ def list_templates(call: Call, folder: str | None, debug: bool) -> Report:
     mutating=False,
     idempotent=True,
 )
-@option("-j", "--job-folder", "--job_folder", "folder", metavar="DIR", default=_CURRENT, show_default=True,
+@option("-j", "--job-folder", "--job_folder", "folder", metavar="DIR", bare=_CURRENT, default=_CURRENT,
+        show_default=True,
         help="The job's folder, or a folder with exactly one job in it.")  # fmt: skip
 @click.option("-debug", "--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_obj

@@ -88,7 +88,9 @@ def add_site(folder: Path, name: str, *, plugins: Plugins, org: str = "", force:
     step = f"flpoc poc start -p {name}"
     said = f"{added.what} {name} (org {data['org']})."
     return Report(
-        data={**data, "next_step": step}, text=(said, f"Kit:    {added.kit}", f"Next:   {step}"), warnings=warnings
+        data={**data, "id": name, "next_step": step},
+        text=(said, f"Kit:    {added.kit}", f"Next:   {step}"),
+        warnings=warnings,
     )
 
 

@@ -127,5 +127,3 @@ def _check(made: Path, target: Path) -> None:
         raise FlpocError(
             f"{target.name}: {message}", code="RECIPE_EXPORT_FAILED", hint="correct the parameters of the recipe"
         ) from None
-
-

@@ -63,9 +63,7 @@ def _exported(program: str, entry: str) -> Path:
 def _named(names: Mapping[str, Any], entry: str, program: str) -> Recipe:
     if entry not in names:
         known = [name for name, value in names.items() if isinstance(value, Recipe) or _makes(value, program)]
-        raise FlpocError(
-            f"{program} has no {entry!r}", code="RECIPE_ENTRY_NOT_FOUND", hint=did_you_mean(entry, known)
-        )
+        raise FlpocError(f"{program} has no {entry!r}", code="RECIPE_ENTRY_NOT_FOUND", hint=did_you_mean(entry, known))
     found = names[entry]
     if callable(found) and not isinstance(found, Recipe):
         found = found()
