@@ -97,7 +97,7 @@ def set_mode(mode: str, *, base: int = logging.INFO) -> None:
     if mode in _FORMATS_OF_MODES:
         for handler in root.handlers:
             handler.setFormatter(formatter(mode))
-    _quiet(("asyncio",), root.level)
+    _quiet(("asyncio", "grpc"), root.level)
 
 
 def _quiet(names: Iterable[str], level: int) -> None:

@@ -129,7 +129,7 @@ class Operations:
                 return {"mode": order.mode}
             case "shutdown" | "restart":
                 log.warning("%s was ordered", order.action)
-                asyncio.get_running_loop().call_later(_LAST_WORDS, server.end, order.action == "restart")
+                server.end(order.action == "restart", after=_LAST_WORDS)
                 return {"status": "stopping" if order.action == "shutdown" else "restarting"}
         raise UsageError(f"{order.action} is not known here")
 

@@ -193,6 +193,7 @@ class Run:
         """An operator keeps a site out: it is told to drop the job, whatever it does now."""
         if site in self.sites and site not in self.failures and not self.over:
             self._site_lost(site, "lost", Cause(site=site, phase=phase, round=self.round_now, message=why))
+            self._tell(site, self.want(site, signed=False))  # also when the job has failed by this
 
     def _site_lost(self, site: str, status: str, cause: Cause) -> None:
         """A site takes no further part; the job goes on if enough are left."""

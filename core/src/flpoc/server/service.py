@@ -93,6 +93,7 @@ class Server:
         self.revocations = Revocations(state, root_pem=kit.root_pem, project=kit.settings.project)
         #: Whether the server was told to begin anew after its end.
         self.again = False
+        self._ending = False
         self.ended: Callable[[], None] = lambda: None
         self.bell = Bell()
         self.logs = LogKeeper(self.files)
@@ -358,10 +359,11 @@ class Server:
             raise JobError(f"job {job} has no controller", code="JOB_NOT_RUNNING")
         host.set_log_mode(mode)
 
-    def end(self, again: bool) -> None:
-        """End this server; and begin anew, if *again*."""
-        self.again = again
-        self.ended()
+    def end(self, again: bool, *, after: float = 0.0) -> None:
+        """End this server *after* some seconds; and begin anew, if *again* and nobody ends it for good meanwhile."""
+        self.again = again and (self.again or not self._ending)
+        self._ending = True
+        asyncio.get_running_loop().call_later(after, self.ended)
 
     async def abort(self, row: JobRow) -> None:
         """End a job that is not at its end, whatever runs of it."""

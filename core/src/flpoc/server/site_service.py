@@ -35,6 +35,7 @@ from flpoc.wire.messages import (
     Fetch,
     Hello,
     JobReport,
+    JobWant,
     LogLines,
     LogsHave,
     Metrics,
@@ -98,6 +99,7 @@ class SiteService:
     # -- the long stream
 
     async def connect(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """Speak with a site until one side ends it; one that an operator keeps out waits here until it is let in."""
         async with self._call(context):
             project = self._server.kit.settings.project
             async with self._door.deciding(context, "Connect", lambda: f"project {project}") as case:
@@ -109,7 +111,11 @@ class SiteService:
                 log.warning("%s: refused: %s", name, problem.message)
                 yield encode(Refused(problem.code, problem.message, problem.hint))
                 return
-            await self._while_blocked(name)
+            if (block := self._server.blocked.get(name)) is not None:
+                log.warning("%s: kept out, disabled by %s", name, block.by)
+                for report in hello.jobs:
+                    yield encode(JobWant(report.job, report.run, "drop"))
+                await self._server.blocked.until_open(name)
             await self._note_fenced(name, context)
             session = self._server.sites.attach(name, case.who.org, case.who.serial, hello)
             log.info("%s: connected", name)
@@ -123,12 +129,6 @@ class SiteService:
                 reader.cancel()
                 self._server.sites.detach(session)
                 log.info("%s: disconnected", name)
-
-    async def _while_blocked(self, site: str) -> None:
-        """A site that an operator keeps out is heard when it is let in again; it waits in its call."""
-        if (block := self._server.blocked.get(site)) is not None:
-            log.warning("%s: kept out, disabled by %s", site, block.by)
-            await self._server.blocked.until_open(site)
 
     def _refuse_blocked(self, site: str) -> None:
         """Files do not go to a site that is kept out, nor come from it: it may not have heard yet."""

@@ -214,7 +214,7 @@ class OperatorCalls(Connection):
                 raise UsageError("the server has no other name", hint="for sites: client NAME ...")
             return (SERVER,)
         if target not in ("client", "all"):
-            raise UsageError(f"{target!r} is not server, client or all")
+            raise UsageError(f"{target!r} is not server, client or all", hint="for one site: client, and its name")
         if names:
             return tuple(dict.fromkeys(check_site(name) for name in names))
         sites = tuple(site["name"] for site in self.status()["sites"])

@@ -73,6 +73,7 @@ class Agent:
         self._orders = SiteOrders(self)
         #: Whether the agent was told to begin anew after its end.
         self.again = False
+        self._ending = False
         self.ended: Callable[[], Any] = lambda: None
         name = self.policy.get("launcher") or kit.settings.launcher
         launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
@@ -293,10 +294,11 @@ class Agent:
             raise JobError(f"job {job} does not run at {self.name}", code="JOB_NOT_RUNNING")
         return found[-1]
 
-    def end(self, again: bool) -> None:
-        """End this agent; and begin anew, if *again*."""
-        self.again = again
-        self.ended()
+    def end(self, again: bool, *, after: float = 0.0) -> None:
+        """End this agent *after* some seconds; and begin anew, if *again* and nobody ends it for good meanwhile."""
+        self.again = again and (self.again or not self._ending)
+        self._ending = True
+        self.loop.call_later(after, self.ended)
 
     def _wanted(self, want: JobWant) -> None:
         key = (want.job, want.run)

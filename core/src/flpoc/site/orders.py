@@ -95,7 +95,7 @@ class SiteOrders:
                 return {"mode": order.mode}
             case "shutdown" | "restart":
                 log.warning("%s was ordered", order.action)
-                agent.loop.call_later(_LAST_WORDS, agent.end, order.action == "restart")
+                agent.end(order.action == "restart", after=_LAST_WORDS)
                 return {"status": "stopping" if order.action == "shutdown" else "restarting"}
         raise JobError(f"{order.action} is not known here", code="INVALID_ARGS")
 
