@@ -36,7 +36,7 @@ def names(folder: Path) -> set[str]:
     ("name", "startup", "local"),
     [
         ("server", {"fed_server.json", "server.crt", "server.key", "start.sh"}, {"authorization.json"}),
-        ("site-1", {"fed_client.json", "client.crt", "client.key", "start.sh"}, {"policy.json"}),
+        ("site-1", {"fed_client.json", "client.crt", "client.key", "start.sh"}, {"authorization.json", "policy.json"}),
         ("lead@nvidia.com", {"fed_admin.json", "client.crt", "client.key"}, set()),
     ],
 )
@@ -93,6 +93,8 @@ def test_the_policy_of_a_site_is_written_with_its_defaults(provisioned: Path):
         "python": "",
         "max_jobs": 4,
         "share_logs": True,
+        "resources": {},
+        "studies": [],
     }
 
 

@@ -278,6 +278,8 @@ def test_the_policy_is_read_as_it_is_now(site_kit: Path):
         "python": "",
         "max_jobs": 1,
         "share_logs": True,
+        "resources": {},
+        "studies": [],
     }
 
 
