@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import stat
 
 import pytest
 
 from flpoc.cli.console.completing import candidates, files, jobs
+from flpoc.cli.console.ending import Ended, Endings
 from flpoc.cli.console.history import MOST_LINES, History
 from flpoc.cli.console.job_lists import job_text, newest, shortest
 from flpoc.cli.console.kept import Keeper
@@ -214,6 +216,34 @@ def test_without_a_home_nothing_is_kept():
     history = History(None)
     history.add("lpwd")
     assert history.lines() == []
+
+
+# -- signals
+
+
+def test_signals_are_as_before_in_the_end_and_what_was_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Endings(0).watched():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            with pytest.raises(Ended) as caught:
+                signal.raise_signal(signal.SIGTERM)
+        assert caught.value.exit_status == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_came_at_the_wrong_moment_comes_again():
+    endings = Endings(0)
+
+    def wait():
+        endings.later(KeyboardInterrupt())
+        signal.pause()
+
+    with endings.watched(), endings.waiting(), pytest.raises(KeyboardInterrupt):
+        wait()
 
 
 # -- the session

@@ -139,6 +139,17 @@ def test_a_narrow_terminal_gets_short_ids_that_commands_take(typed, finished):
     assert finished in console.ask(f"get_job_meta {short}")
 
 
+def test_it_works_without_readline(deployment, terminal, tmp_path):
+    (tmp_path / "readline.py").write_text("raise ImportError('none here')")
+    kit = str(deployment.kit())
+    console = terminal("console", FLPOC_STARTUP_KIT_DIR=kit, PYTHONPATH=str(tmp_path))
+    console.expect("> ")
+    assert "Registered clients: 2" in console.ask("check_status server")
+    console.type("\x04")
+    assert console.end() == 0
+    assert not (tmp_path / "home" / ".flpoc").exists()
+
+
 def test_it_ends_when_nobody_types(typed):
     console = typed("--idle-timeout", "0.5")
     console.type("half a li")

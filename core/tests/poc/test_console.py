@@ -139,6 +139,7 @@ def test_a_record_of_what_has_ended_is_taken_away(tmp_path):
 
 
 def test_only_consoles_of_the_named_users_end(tmp_path):
+    (tmp_path / "state" / "poc").mkdir(parents=True)
     with recorded(tmp_path, USER, print):
         assert end_consoles(tmp_path, ["lead@nvidia.com"]) == []
         assert (tmp_path / "state" / "poc" / "consoles" / f"{os.getpid()}.json").is_file()

@@ -58,7 +58,7 @@ def recorded(folder: Path, user: str, note: Callable[[str], None]) -> Iterator[N
     """Let ``poc stop`` of the workspace in *folder* find this process meanwhile."""
     path = _records(folder) / f"{os.getpid()}.json"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # a workspace that is being removed is not made anew
         part = path.with_suffix(f".{secrets.token_hex(4)}")
         part.write_text(json.dumps(attrs.asdict(this_process(user))), encoding="utf-8")
         part.replace(path)

@@ -50,7 +50,6 @@ def stop(
         services = Services(workspace.folder, plugins, workspace)
         users = chosen_users(workspace, only, exclude)
         names = _chosen_services(workspace, only, exclude)
-        consoles = end_consoles(workspace.folder, users)
         if only == "" and exclude == "":
             names += [name for name in services.recorded() if name not in names]  # of participants taken out since
         running = [name for name in names if name in services.running()]
@@ -62,6 +61,7 @@ def stop(
             else:
                 services.stop(names)
                 verify(services, names)
+        consoles = end_consoles(workspace.folder, users)
     data = _data(workspace, names, running, jobs, consoles=consoles, left=left, wait=wait, began=began)
     return Report(data=data, text=_text(data))
 

@@ -46,7 +46,9 @@ class Endings:
     def watched(self) -> Iterator[None]:
         """Let signals end what runs meanwhile in good order: the terminal is put right, the channel is closed."""
         numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGTSTP)
-        before = [(number, signal.signal(number, self._come)) for number in numbers]
+        # what is ignored from the start, as with nohup, stays so
+        taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = [(number, signal.signal(number, self._come)) for number in taken]
         try:
             yield
         finally:

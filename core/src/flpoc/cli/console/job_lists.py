@@ -162,7 +162,7 @@ def download_job_components(connection: Connection, job_id: str, names: tuple[st
     return Report({"job_id": got.job_id, "path": str(got.path), "files": list(got.files)}, text=text)
 
 
-@console_command("show_errors", examples=("show_errors ID", "show_errors ID client site-1"))
+@console_command("show_errors", examples=("show_errors ID", "show_errors ID client site-1"), verbatim=True)
 @job_argument
 @connects
 def show_errors(connection: Connection, job_id: str, site: str) -> Report:

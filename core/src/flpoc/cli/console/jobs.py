@@ -20,7 +20,7 @@ submit_job = taken(
     """,
 )
 
-get_job_meta = taken(job_list.meta, "get_job_meta", examples=("get_job_meta ID",))
+get_job_meta = taken(job_list.meta, "get_job_meta", examples=("get_job_meta ID",), verbatim=True)
 
 monitor_job = taken(
     job_watch.monitor,
@@ -30,9 +30,10 @@ monitor_job = taken(
 
     Ctrl-C ends the watching, not the job.
     """,
+    verbatim=True,
 )
 
-wait_job = taken(job_watch.wait, "wait_job", examples=("wait_job ID --timeout 600",))
+wait_job = taken(job_watch.wait, "wait_job", examples=("wait_job ID --timeout 600",), verbatim=True)
 
 get_job_log = taken(
     job_logs.logs,

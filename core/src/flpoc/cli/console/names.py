@@ -92,7 +92,7 @@ ALIASES: Final = {"?": "help", "exit": "bye", "quit": "bye", "wait_for_job": "wa
 _FILES: Final = "files of a site never leave it; its service log is shown by `tail`, `head`, `cat` and `grep`"
 #: What other consoles have and this one does not, and what to use instead.
 NOT_HERE: Final = {
-    "remove_client": "a site that has ended is forgotten by itself; `disable_client NAME` keeps one out",
+    "remove_client": "`disable_client NAME` keeps a site out; for good, `flpoc cert revoke NAME` in a shell",
     "reset_errors": "errors belong to their job and stay with it: `show_errors ID`, `delete_job ID`",
     "delete_workspace": "`delete_job ID` deletes a job with all that is kept of it",
     "show_scopes": "a site's owner writes its privacy rules into local/policy.json; `report_env client` shows plugins",

@@ -200,7 +200,7 @@ def _recorded(call: ConsoleCall, kit: Path) -> Iterator[None]:
     from flpoc.poc.consoles import recorded
     from flpoc.poc.workspace import workspace_of
 
-    folder = workspace_of(kit)
+    folder = workspace_of(kit.resolve())
     if folder is None:
         yield
         return

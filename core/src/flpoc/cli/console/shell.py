@@ -83,7 +83,8 @@ class Shell:
                         line = input(prompt)
                     if line.strip():
                         self._keep(history, line)
-                        self.run(line)
+                        if self.run(line) == READER_GONE:
+                            return READER_GONE
                 except EOFError:
                     send(sys.stdout, "\n", end="")
                     return 0
