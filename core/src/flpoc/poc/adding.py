@@ -124,6 +124,7 @@ def _add(folder: Path, new: Participant, plugins: Plugins, force: bool) -> _Adde
     new = attrs.evolve(new, org=new.org or (before.org if before is not None else SAMPLE_ORG))
     project = with_participant(workspace.project, new, before, force)
     found = check_project(project, plugins)
+    serial = _serial(workspace.kit(new.name)) if before is not None else ""
     try:
         kit = add_kits(project, workspace.folder, [new.name], plugins=plugins, replace=True)[new.name]
     except KitError as error:
@@ -132,9 +133,24 @@ def _add(folder: Path, new: Participant, plugins: Plugins, force: bool) -> _Adde
         grant_data(kit, workspace.folder / places.DATA)
     write_project(project, workspace.folder / places.PROJECT_FILE)
     warnings = list(found.warnings)
-    if before is not None:
-        warnings.append(f"The certificate that {new.name} had before stays valid until it ends or is revoked.")
+    if serial:
+        warnings.append(
+            f"The certificate that {new.name} had before stays valid until it ends; "
+            f"`flpoc cert revoke --serial {serial}` locks it out."
+        )
     return _Added(attrs.evolve(workspace, project=project), new, kit, before is not None, tuple(warnings))
+
+
+def _serial(kit: Path) -> str:
+    """The serial number of a kit's certificate; empty if it has none that can be read."""
+    from flpoc.provision.identity import identity_of
+    from flpoc.provision.kit_settings import STARTUP, STEM
+
+    certificate = kit / STARTUP / f"{STEM['user']}.crt"  # a site's has the same name
+    try:
+        return f"{identity_of(certificate.read_bytes()).serial:x}"
+    except (OSError, FlpocError):
+        return ""
 
 
 def with_participant(project: Project, new: Participant, before: Participant | None, force: bool) -> Project:
