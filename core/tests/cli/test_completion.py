@@ -284,9 +284,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for(environment, deployment
         silent.listen()
         kit = shutil.copytree(deployment.kit(), tmp_path / "kit")
         (kit / "local").mkdir(exist_ok=True)
-        (kit / "local" / "connect.json").write_text(
-            json.dumps({"host": "localhost", "port": silent.getsockname()[1]})
-        )
+        (kit / "local" / "connect.json").write_text(json.dumps({"host": "localhost", "port": silent.getsockname()[1]}))
         begun = time.monotonic()
         done = through_the_variable(environment, "job meta ", FLPOC_STARTUP_KIT_DIR=str(kit))
         assert (done.stdout, done.stderr) == ("", "")

@@ -108,7 +108,7 @@ def terminal(request, desk, user) -> Iterator[Terminal]:
 def test_what_somebody_types_is_completed(terminal):
     for typed, line in {
         "flpoc pl": "flpoc plugins ",
-        "flpoc poc prep": "flpoc poc prepare ",
+        "flpoc poc cle": "flpoc poc clean ",
         "flpoc poc prepare --number-of": "flpoc poc prepare --number-of-clients ",
         "flpoc poc prepare --number_of": "flpoc poc prepare --number_of_clients ",
         "flpoc job monitor x --stats-target cl": "flpoc job monitor x --stats-target client ",
