@@ -204,8 +204,8 @@ def test_services_log_more_less_and_otherwise_until_they_begin_anew(running: Fed
     assert becomes(lambda: "site-1: connected" in site_log(running, "server", size["server"]))
     admin.configure_site_log("full", "site-2")
     admin.configure_site_log("DEBUG", "site-2")
-    assert becomes(lambda: any("orders.py:" in line for line in site_log(running, "site-2", size["site-2"])))
-    assert not any("orders.py:" in line for line in site_log(running, "site-1", size["site-1"]))
+    assert becomes(lambda: any("introspection.py:" in line for line in site_log(running, "site-2", size["site-2"])))
+    assert not any("introspection.py:" in line for line in site_log(running, "site-1", size["site-1"]))
     admin.configure_site_log("reload")
     last = [line for line in admin.get_site_log("server", tail=5) if "logs as reload" in line]
     assert last[-1].endswith("WARNING flpoc.server logs as reload from now on")

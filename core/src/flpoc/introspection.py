@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import resource
@@ -13,13 +14,37 @@ from pathlib import Path
 from typing import Any, Final
 
 from flpoc import API, __version__
+from flpoc.jobs.statements import Order
+from flpoc.log_modes import check_mode, set_mode
 from flpoc.plugins import Plugins
 from flpoc.serving import last_lines
+
+log = logging.getLogger("flpoc")
 
 #: Most lines of a log that are told at once, and most bytes.
 MOST_LINES: Final = 2000
 _MOST_BYTES: Final = 256 << 10
 _STARTED: Final = time.time()
+
+
+def answer(
+    order: Order, *, state: Path, plugins: Plugins, launcher: str, allowed: Iterable[str]
+) -> dict[str, Any] | None:
+    """Carry out what an order wants of a service, whichever it is; None for what only servers or only sites can do."""
+    match order.action:
+        case "resources":
+            return machine_report(state)
+        case "env":
+            return environment_report(plugins, launcher, allowed)
+        case "version":
+            return {"version": __version__, "plugin_api": API}
+        case "log":
+            return log_report(order.count)
+        case "log_mode":
+            set_mode(check_mode(order.mode))
+            log.warning("logs as %s from now on", order.mode)
+            return {"mode": order.mode}
+    return None
 
 
 def machine_report(state: Path) -> dict[str, Any]:

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from flpoc import API, __version__
 from flpoc.errors import AuthError, FlpocError, JobError, UsageError, did_you_mean
-from flpoc.introspection import environment_report, log_report, machine_report
+from flpoc.introspection import answer
 from flpoc.jobs.statements import RIGHT_OF, Order, Orders, SignedStatement
-from flpoc.log_modes import check_mode, set_mode
+from flpoc.log_modes import check_mode
 from flpoc.provision.rights import About
 from flpoc.server.peers import Case, Door
 from flpoc.server.views import iso
@@ -110,20 +109,14 @@ class Operations:
 
     def _do(self, order: Order) -> Any:
         server = self._server
+        settings = server.kit.settings
+        found = answer(
+            order, state=server.files.state, plugins=server.plugins, launcher=server.attempts.launcher_name,
+            allowed=settings.plugins,
+        )  # fmt: skip
         match order.action:
             case "resources":
-                return {**machine_report(server.files.state), "jobs": sorted(server.runs)}
-            case "env":
-                settings = server.kit.settings
-                return environment_report(server.plugins, server.attempts.launcher_name, settings.plugins)
-            case "version":
-                return {"version": __version__, "plugin_api": API}
-            case "log":
-                return log_report(order.count)
-            case "log_mode":
-                set_mode(check_mode(order.mode))
-                log.warning("logs as %s from now on", order.mode)
-                return {"mode": order.mode}
+                return {**(found or {}), "jobs": sorted(server.runs)}
             case "job_log_mode":
                 server.set_job_log_mode(order.job, check_mode(order.mode))
                 return {"mode": order.mode}
@@ -131,20 +124,25 @@ class Operations:
                 log.warning("%s was ordered", order.action)
                 server.end(order.action == "restart", after=_LAST_WORDS)
                 return {"status": "stopping" if order.action == "shutdown" else "restarting"}
-        raise UsageError(f"{order.action} is not known here")
+        if found is None:
+            raise UsageError(f"{order.action} is not known here")
+        return found
 
     # -- sites kept out
 
-    async def disable(self, case: Case, site: str) -> None:
+    async def disable(self, case: Case, site: str, study: str) -> None:
         """Check whether the caller may keep a site out, or let it in again.
+
+        Of sites that are not in the *study* nothing is said.
 
         Raises:
             FlpocError: They may not, or nobody knows such a site.
         """
         session = self._server.sites.connected.get(site)
         org = session.org if session is not None else await self._server.acquaintances.org_of_site(site)
-        if not org:
-            known = [one["name"] for one in await self._server.acquaintances.all() if one["kind"] == "site"]
+        if not org or not self._server.studies.has_site(study, site, org):
+            met = [one for one in await self._server.acquaintances.all() if one["kind"] == "site"]
+            known = [one["name"] for one in met if self._server.studies.has_site(study, one["name"], one["org"])]
             hint = did_you_mean(site, known, f"sites that have connected: {', '.join(sorted(set(known))) or 'none'}")
             raise FlpocError(f"no site {site!r} has ever connected", code="SITE_NOT_FOUND", hint=hint)
         case.check(About(org))

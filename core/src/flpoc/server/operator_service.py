@@ -72,11 +72,13 @@ class OperatorService:
         return lambda: self._operations.carry_out(order, ask.order, sites)
 
     async def _disable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
-        await self._operations.disable(case, ask.site)
+        self._server.studies.enter(ask.study, case.who)
+        await self._operations.disable(case, ask.site, ask.study)
         return lambda: self._operations.block(case.who.name, ask.site, ask.reason)
 
     async def _enable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
-        await self._operations.disable(case, ask.site)
+        self._server.studies.enter(ask.study, case.who)
+        await self._operations.disable(case, ask.site, ask.study)
         return lambda: self._operations.unblock(ask.site)
 
     # -- studies

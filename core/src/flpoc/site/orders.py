@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from flpoc import API, __version__
 from flpoc.audit.records import Decision, Principal
 from flpoc.errors import AuthError, FlpocError, InternalError, JobError
-from flpoc.introspection import environment_report, log_report, machine_report
+from flpoc.introspection import answer
 from flpoc.jobs.statements import RIGHT_OF, Order, Orders
-from flpoc.log_modes import check_mode, set_mode
+from flpoc.log_modes import check_mode
 from flpoc.provision.rights import About
 from flpoc.wire.messages import Instruct, Told
 
@@ -76,20 +75,13 @@ class SiteOrders:
 
     def _do(self, order: Order) -> Any:
         agent = self._agent
+        found = answer(
+            order, state=agent.state, plugins=agent.plugins, launcher=agent.attempts.launcher_name,
+            allowed=agent.kit.settings.plugins,
+        )  # fmt: skip
         match order.action:
             case "resources":
-                return {**machine_report(agent.state), **agent.resource_report()}
-            case "env":
-                settings = agent.kit.settings
-                return environment_report(agent.plugins, agent.attempts.launcher_name, settings.plugins)
-            case "version":
-                return {"version": __version__, "plugin_api": API}
-            case "log":
-                return log_report(order.count)
-            case "log_mode":
-                set_mode(check_mode(order.mode))
-                log.warning("logs as %s from now on", order.mode)
-                return {"mode": order.mode}
+                return {**(found or {}), **agent.resource_report()}
             case "job_log_mode":
                 agent.set_job_log_mode(order.job, check_mode(order.mode))
                 return {"mode": order.mode}
@@ -97,7 +89,9 @@ class SiteOrders:
                 log.warning("%s was ordered", order.action)
                 agent.end(order.action == "restart", after=_LAST_WORDS)
                 return {"status": "stopping" if order.action == "shutdown" else "restarting"}
-        raise JobError(f"{order.action} is not known here", code="INVALID_ARGS")
+        if found is None:
+            raise JobError(f"{order.action} is not known here", code="INVALID_ARGS")
+        return found
 
 
 def _about(order: Order) -> str:
