@@ -154,6 +154,7 @@ def test_no_two_certificates_share_a_serial_number_that_could_be_guessed(running
 @row("S16")
 def test_a_job_of_another_study_is_as_unknown_as_one_that_does_not_exist(running: Federation, tmp_path: Path) -> None:
     with running.session(study="cardiology") as theirs, running.session() as ours:
+        ours.register_study("cardiology", {"nvidia": ["site-1"]})
         job = theirs.submit_job(write_job(tmp_path / "job", SCRIPT, sites=["site-1"], rounds=1, study="cardiology"))
         assert theirs.wait_for_job(job, timeout=60)["status"] == "FINISHED:COMPLETED"
         unknown = str(uuid.uuid4())

@@ -208,7 +208,7 @@ def test_services_log_more_less_and_otherwise_until_they_begin_anew(running: Fed
     assert not any("introspection.py:" in line for line in site_log(running, "site-1", size["site-1"]))
     admin.configure_site_log("reload")
     last = [line for line in admin.get_site_log("server", tail=5) if "logs as reload" in line]
-    assert last[-1].endswith("WARNING flpoc.server logs as reload from now on")
+    assert last[-1].endswith("WARNING flpoc logs as reload from now on")
     admin.configure_site_log("concise", "site-1")
     admin.restart("client", ["site-1"])
     assert "INFO flpoc.site" in admin.get_site_log("site-1", tail=1)[0]

@@ -166,6 +166,7 @@ def test_each_site_is_asked_for_what_it_is_to_give(lab: Lab, session: Session) -
     completed(session, job)
 
 
+@pytest.mark.row("J14")
 @pytest.mark.parametrize(
     ("needs", "why"),
     [

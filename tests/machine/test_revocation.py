@@ -114,7 +114,7 @@ def running_job(session: Session, folder: Path, **settings: Any) -> str:
 # -- sites
 
 
-@row("K7")
+@row("K7", "S12")
 def test_a_site_is_cut_off_within_a_second_and_its_agent_ends_and_says_why(
     running: Federation, admin: Session, tmp_path: Path
 ) -> None:
@@ -448,7 +448,7 @@ def test_two_certificates_of_one_number_are_both_locked_out(
             peer.close()
 
 
-@row("K7")
+@row("K7", "S12")
 def test_who_was_locked_out_stays_so_over_a_restart_of_the_server(
     running: Federation, admin: Session, forger: Forger
 ) -> None:

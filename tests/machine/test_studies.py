@@ -138,6 +138,7 @@ def how_it_fails(act: Callable[[Session, str], Any], session: Session, job: str)
     return type(error).__name__, error.code, error.message.replace(job, "ID"), (error.hint, error.data)
 
 
+@pytest.mark.row("S16")
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_job_of_another_study_is_answered_like_one_that_does_not_exist(worlds: Worlds, question: str) -> None:
     act = QUESTIONS[question]
@@ -239,6 +240,7 @@ def test_all_means_all_of_the_study(running: Federation) -> None:
             session.wait_ready(["b-2"], 1.0)
 
 
+@pytest.mark.row("J12", "S16")
 def test_who_is_not_in_a_study_is_not_told_whether_it_exists(running: Federation, worlds: Worlds) -> None:
     for user in (LEAD_B, MEMBER_A, ORG_A):
         answers = set()
