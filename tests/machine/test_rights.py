@@ -202,8 +202,8 @@ RUNS = {
     "b-2": {ADMIN_A, ADMIN_B},
 }
 WHY_NOT_RUN = {
-    ("a-2", ADMIN_B): f"{ADMIN_B} (project_admin) may not submit these jobs here",
-    ("a-2", LEAD_B): f"{LEAD_B} (lead) may not submit these jobs here",
+    ("a-2", ADMIN_B): f"{ADMIN_B} (project_admin) may not submit this job here",
+    ("a-2", LEAD_B): f"{LEAD_B} (lead) may not submit this job here",
     ("b-2", LEAD_A): "the role lead may not submit jobs",
     ("b-2", LEAD_B): "the role lead may not submit jobs",
 }
@@ -246,7 +246,7 @@ ORDERS = {
 }
 #: Whom the server lets pass, and the site refuses.
 BY_THE_SITE = {
-    ("a-2", ADMIN_B): f"{ADMIN_B} (project_admin) may not see the version of these sites here",
+    ("a-2", ADMIN_B): f"{ADMIN_B} (project_admin) may not see the version of this site here",
     ("a-2", ORG_A): "the role org_admin may not see the version of sites",
     ("b-2", LEAD_B): "the role lead may not see the version of sites",
 }

@@ -145,7 +145,7 @@ def _may(role: str, right: str, about: About) -> bool:
         ("o:submitter", THEIRS, "me@us.org (lead) may abort only jobs of ours; this one is of theirs"),
         ("o:site", THEIRS, "me@us.org (lead) may abort only jobs of ours; this is one of theirs"),
         ("none", THEIRS, "the role lead may not abort jobs"),
-        ("o:others", THEIRS, "me@us.org (lead) may not abort these jobs here"),
+        ("o:others", THEIRS, "me@us.org (lead) may not abort this job here"),
     ],
 )
 def test_a_refusal_says_why(said: str, about: About, words: str) -> None:

@@ -176,7 +176,7 @@ FORGED: dict[str, tuple[Callable[[Path], SignedStatement], str]] = {
     "without a certificate": (
         lambda prod: attrs.evolve(sign_statement(order(), **keys(prod)), certificate=b""), "not to be trusted",
     ),
-    "by who may not": (lambda prod: sign_statement(order(), **keys(prod, ORG_ADMIN)), "of these sites here"),
+    "by who may not": (lambda prod: sign_statement(order(), **keys(prod, ORG_ADMIN)), "of this site here"),
     "of a job that is not here": (
         lambda prod: sign_statement(order("job_log_mode", job="nothing", mode="DEBUG"), **keys(prod)),
         "does not run at",

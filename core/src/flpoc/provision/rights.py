@@ -38,7 +38,7 @@ _VERBS: Final = {
     "submit_job": "submit",
     "clone_job": "copy",
     "download_job": "download",
-    "byoc": "bring code in",
+    "byoc": "run code of their own in",
     "list_jobs": "list",
     "get_job_meta": "look at",
     "get_job_log": "read logs of",
@@ -153,7 +153,7 @@ class Permissions:
             return f"{somebody} {verb} only jobs of {who.org}; this one is of {about.submitter_org}"
         if "o:site" in expressions:
             return f"{somebody} {verb} only {what} of {who.org}; this is one of {about.site_org}"
-        return f"{somebody} not {verb} these {what} here"
+        return f"{somebody} not {verb} this {what[:-1]} here"
 
     def _hint(self, who: Identity, right: str) -> str:
         roles = [role for role in self.roles if any(one not in _NEVER for one in _expressions(self.roles[role], right))]
