@@ -54,7 +54,7 @@ class Deployment:
     """A provisioned project whose server and sites can be started and stopped."""
 
     def __init__(self, folder: Path) -> None:
-        from flpoc.provision.kits import provision
+        from flpoc.provision.building import provision
         from flpoc.provision.project_file import sample_project
 
         with socket.socket() as free:

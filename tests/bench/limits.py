@@ -37,7 +37,8 @@ def _figure(key: str, runs: list[float], size: int, note: str = "") -> Figure:
 
 def _kits(where: Place) -> tuple[Any, Any]:
     """A server's and a site's kit, as every project has them."""
-    from flpoc.provision.kits import load_kit, provision
+    from flpoc.provision.building import provision
+    from flpoc.provision.kits import load_kit
     from flpoc.provision.project_file import sample_project
 
     prod = provision(sample_project(["site-1"]), where.workspace)

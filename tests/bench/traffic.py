@@ -32,7 +32,7 @@ class Load:
 @contextmanager
 def started_directly(where: Place, sites: int) -> Iterator[Path]:
     """A server and real agents as plain processes, without launcher; gives the folder of the admin kit."""
-    from flpoc.provision.kits import provision
+    from flpoc.provision.building import provision
     from flpoc.provision.project_file import sample_project
     from flpoc.session import Session
 

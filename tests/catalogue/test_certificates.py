@@ -19,8 +19,9 @@ from cryptography.x509.oid import NameOID
 from machine.federation import Federation
 
 from flpoc.errors import AuthError, ConnectionFailed, KitError
+from flpoc.provision.building import provision
 from flpoc.provision.identity import verify_certificate
-from flpoc.provision.kits import load_kit, provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc.wire.asks import Ask

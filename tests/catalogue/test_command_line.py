@@ -174,7 +174,7 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(idle, words, t
 
 def provisioned(folder: Path, port: int = 0) -> Path:
     """The kit of a user of a project whose server does not run."""
-    from flpoc.provision.kits import provision
+    from flpoc.provision.building import provision
     from flpoc.provision.project_file import sample_project
 
     return provision(sample_project(["site-1"], port=port or free_port()), folder / "project") / "admin@nvidia.com"

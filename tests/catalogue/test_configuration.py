@@ -42,7 +42,7 @@ def prepare(idle: User, tmp_path: Path) -> Callable[[str | bytes], Answer]:
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit of a user whose server does not run: what is wrong with a job is said before anybody is asked."""
-    from flpoc.provision.kits import provision
+    from flpoc.provision.building import provision
     from flpoc.provision.project_file import sample_project
 
     folder = tmp_path_factory.mktemp("project")

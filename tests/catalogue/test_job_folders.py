@@ -18,7 +18,7 @@ from .conftest import Answer, User, snapshot
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit of a user whose server does not run."""
-    from flpoc.provision.kits import provision
+    from flpoc.provision.building import provision
     from flpoc.provision.project_file import sample_project
 
     folder = tmp_path_factory.mktemp("project")

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import Participant
 from flpoc.session import Session

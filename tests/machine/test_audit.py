@@ -21,7 +21,8 @@ import pytest
 
 from flpoc.audit.checking import last_records, verify
 from flpoc.errors import AuthError, FlpocError, ServiceError
-from flpoc.provision.kits import Kit, load_kit, provision
+from flpoc.provision.building import provision
+from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc.wire.asks import Ask

@@ -22,7 +22,7 @@ import pytest
 
 from flpoc.jobs.states import Cause
 from flpoc.models.tensors import TensorFile, write_tensors
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_rules import sample_project
 
 from .federation import Federation, free_port, write_job

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flpoc.errors import AuthError, ConnectionFailed, JobError
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 

@@ -176,7 +176,7 @@ def resolve_kit(
         raise UsageError("--kit-id and --startup-kit exclude each other", hint="give one of them")
     if kit_id:
         if kit_id not in configuration.kits:
-            guess = did_you_mean(kit_id, configuration.kits, "none is registered yet")
+            guess = did_you_mean(kit_id, configuration.kits) or "none is registered yet"
             raise _missing(f"no kit {kit_id!r} is registered", guess)
         return _there(Path(configuration.kits[kit_id]), f"the kit {kit_id!r}")
     if startup_kit:

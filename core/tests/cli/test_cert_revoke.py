@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from flpoc.cli.run import run
+from flpoc.provision.building import provision
 from flpoc.provision.identity import identity_of
-from flpoc.provision.kits import provision
 from flpoc.provision.project_file import sample_project
 
 COMMANDS = (

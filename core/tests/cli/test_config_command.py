@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from flpoc.cli.main import main
 from flpoc.provision.authority import LocalAuthority
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import CertificateRequest
 

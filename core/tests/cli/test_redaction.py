@@ -59,3 +59,8 @@ def test_ordinary_text_is_left_alone(text):
 
 def test_whether_there_is_a_secret_may_be_said():
     assert redact({"password": None, "token": True}) == {"password": None, "token": True}
+
+
+def test_a_path_is_no_secret_whatever_its_last_name_is():
+    assert redact("/etc/passwd: is not a folder") == "/etc/passwd: is not a folder"
+    assert redact("passwd: hunter2") == "passwd: <redacted>"

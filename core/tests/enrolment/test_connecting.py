@@ -105,7 +105,7 @@ def test_a_port_that_the_server_itself_has_is_no_error(running: Federation, chec
 
 @pytest.mark.row("K12", "K3")
 def test_a_kit_of_another_authority_hears_who_issued_what_it_was_shown(running: Federation, check: Any, tmp_path: Path):
-    from flpoc.provision.kits import provision
+    from flpoc.provision.building import provision
     from flpoc.provision.project_file import sample_project
 
     port = load_kit(running.path("server1")).settings.server_port

@@ -20,8 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from flpoc.enrolment.archives import LIMITS
 from flpoc.errors import FlpocError
 from flpoc.jobs.archive import read
+from flpoc.provision.building import provision
 from flpoc.provision.identity import identity_of, read_certificate, verify_certificate
-from flpoc.provision.kits import load_kit, provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 
 from .conftest import PEOPLE, Done, World, definition

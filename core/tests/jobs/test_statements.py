@@ -31,8 +31,8 @@ from flpoc.jobs.statements import (
     verify_statement,
     written_now,
 )
+from flpoc.provision.building import provision
 from flpoc.provision.identity import identity_of
-from flpoc.provision.kits import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session.revoking import serial_of
 

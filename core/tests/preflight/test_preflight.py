@@ -22,7 +22,8 @@ from flpoc.preflight import machine
 from flpoc.preflight.checks import examine
 from flpoc.preflight.findings import Finding, overall
 from flpoc.provision.authority import LocalAuthority
-from flpoc.provision.kits import load_kit, provision
+from flpoc.provision.building import provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 
 OF_SERVER = ["kit", "certificate", "port", "plugins", "launcher", "state", "disk"]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 
 

@@ -20,7 +20,8 @@ from flpoc import API, Component, hookimpl
 from flpoc.errors import ConfigError, KitError, PluginError
 from flpoc.plugins import Plugins
 from flpoc.provision.authority import LocalAuthority
-from flpoc.provision.kits import add_kits, latest_prod, load_kit, provision
+from flpoc.provision.building import add_kits, latest_prod, provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import CertificateRequest, KitFile, Participant, Project
 

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from flpoc.errors import ConfigError, KitError
 from flpoc.provision.authority import LocalAuthority
-from flpoc.provision.kits import load_kit, provision, read_user_kit
+from flpoc.provision.building import provision
+from flpoc.provision.kits import load_kit, read_user_kit
 from flpoc.provision.project_file import sample_project
 
 USER = "lead@nvidia.com"

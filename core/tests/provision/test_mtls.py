@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 from flpoc.provision.authority import LocalAuthority, new_key
+from flpoc.provision.building import provision
 from flpoc.provision.identity import identity_of
-from flpoc.provision.kits import Kit, load_kit, provision, read_user_kit
+from flpoc.provision.kits import Kit, load_kit, read_user_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import CertificateRequest, Participant
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flpoc.errors import ConfigError
+from flpoc.provision.building import provision
 from flpoc.provision.identity import Identity
-from flpoc.provision.kits import provision
 from flpoc.provision.project_file import read_project, write_project
 from flpoc.provision.project_studies import read_studies
 from flpoc.provisioning import Project, ProjectStudy

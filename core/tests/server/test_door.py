@@ -15,7 +15,7 @@ from flpoc.audit.checking import last_records, verify
 from flpoc.audit.log import AuditLog
 from flpoc.audit.records import Record
 from flpoc.errors import AuthError, FlpocError, ServiceError
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.provision.rights import About
 from flpoc.provisioning import Participant

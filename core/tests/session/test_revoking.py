@@ -18,7 +18,8 @@ from flpoc.jobs.statements import (
     new_list,
     sign_statement,
 )
-from flpoc.provision.kits import load_kit, provision
+from flpoc.provision.building import provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc.settings import canonical_json

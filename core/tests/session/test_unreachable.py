@@ -13,7 +13,7 @@ import time
 import pytest
 
 from flpoc.errors import AuthError, ConnectionFailed
-from flpoc.provision.kits import provision
+from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 

@@ -13,9 +13,10 @@ import pytest
 from flpoc.errors import AuthError, FlpocError, IntegrityError
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
+from flpoc.provision.building import provision
 from flpoc.provision.identity import sign
 from flpoc.provision.kit_settings import default_policy
-from flpoc.provision.kits import Kit, load_kit, provision
+from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.settings import canonical_json
 from flpoc.site.consent import consent

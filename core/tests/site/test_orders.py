@@ -25,8 +25,9 @@ from flpoc.jobs.statements import (
 )
 from flpoc.log_modes import set_mode
 from flpoc.plugins import Plugins
+from flpoc.provision.building import provision
 from flpoc.provision.identity import identity_of, sign
-from flpoc.provision.kits import load_kit, provision
+from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.settings import canonical_json
 from flpoc.site.agent import Agent

@@ -75,6 +75,6 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         (re.compile(rf"(?<![\w-])(--(?:{words}|{like}))(\s+|=)(?!-){value}", either), rf"\1\2{HIDDEN}"),
         (re.compile(rf"(?<![\w-])((?:{words}|{like})\s*=\s*){value}", either), rf"\1{HIDDEN}"),
         (re.compile(rf"([\"'](?:{words}|{like})[\"']\s*:\s*){value}", either), rf"\1{HIDDEN}"),
-        (re.compile(rf"(?<![\w-])({like}:\s*){value}", either), rf"\1{HIDDEN}"),
+        (re.compile(rf"(?<![\w/-])({like}:\s*){value}", either), rf"\1{HIDDEN}"),
         (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{HIDDEN}@"),
     )

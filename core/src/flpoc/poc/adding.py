@@ -116,7 +116,7 @@ def _add(folder: Path, new: Participant, plugins: Plugins, force: bool) -> _Adde
     A command that was killed in between leaves a kit that no project names;
     the next one replaces it.
     """
-    from flpoc.provision.kits import add_kits
+    from flpoc.provision.building import add_kits
     from flpoc.provision.project_file import write_project
 
     workspace = open_workspace(folder)

@@ -1,4 +1,4 @@
-"""Startup kits: made for all participants of a project, and loaded by their owners.
+"""Startup kits as their owners load them; how they are made is in ``building``.
 
 A kit is a folder: ``startup/`` is what was provisioned, signed and never
 changed; ``local/`` belongs to its owner; ``transfer/`` is for jobs and results.
@@ -6,15 +6,12 @@ changed; ``local/`` belongs to its owner; ``transfer/`` is for jobs and results.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flpoc.errors import ConfigError, IntegrityError, KitError
-from flpoc.provision.building import add_kits, latest_prod, provision
 from flpoc.provision.files import files_below, read_guarded, read_secret
 from flpoc.provision.kit_settings import (
     FORMAT,
@@ -39,10 +36,7 @@ from flpoc.provisioning import Kind
 if TYPE_CHECKING:
     from flpoc.provision.identity import Identity
 
-__all__ = [
-    "Kit", "KitSettings", "add_kits", "check_kit", "check_pair", "find_kit", "latest_prod", "load_kit", "provision",
-    "read_kit", "read_user_kit",
-]  # fmt: skip
+__all__ = ["Kit", "KitSettings", "check_pair", "find_kit", "load_kit", "read_user_kit"]
 
 
 @attrs.frozen
@@ -237,6 +231,9 @@ def _overridden(kit: Kit) -> KitSettings:
 
 
 def _check_manifest(kit: Kit, files: dict[str, bytes]) -> None:
+    import hashlib
+    import hmac
+
     from flpoc.settings import parse_json
 
     startup = kit.folder / STARTUP
