@@ -305,6 +305,9 @@ def test_a_site_that_is_disabled_is_out_at_once_until_it_is_enabled_also_over_re
     verbs = [(one.decision.verb, one.decision.object) for one in last_records(running.state("server") / "audit", 200)]
     assert ("Disable", "site site-2: smoke in the server room") in verbs
     assert ("Enable", "site site-2") in verbs
+    found = [one.decision for one in last_records(running.state("server") / "audit", 200)]
+    came = [(one.outcome, one.reason) for one in found if (one.verb, one.principal.name) == ("Connect", "site-2")]
+    assert came[-2:] == [("deny", "disabled by admin@nvidia.com"), ("allow", "")]
 
 
 def test_a_job_that_needs_fewer_goes_on_without_a_disabled_site(

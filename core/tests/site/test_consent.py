@@ -11,13 +11,16 @@ import attrs
 import pytest
 
 from flpoc.errors import AuthError, FlpocError, IntegrityError
+from flpoc.jobs.revocations import Revocations
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
+from flpoc.jobs.statements import Revoked, new_list, sign_statement, written_now
 from flpoc.provision.building import provision
-from flpoc.provision.identity import sign
+from flpoc.provision.identity import identity_of, sign
 from flpoc.provision.kit_settings import default_policy
 from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
+from flpoc.provision.rights import Permissions
 from flpoc.settings import canonical_json
 from flpoc.site.consent import consent
 
@@ -39,10 +42,10 @@ def signed(prod: Path, user: str = USER, **how: Any) -> SignedJob:
     startup = prod / user / "startup"
     (key,), (certificate,) = startup.glob("client.key"), startup.glob("client.crt")
     script = ScriptSpec("t.py", command=how.pop("command", ()))
-    sites = how.pop("sites", ())
+    sites, study = how.pop("sites", ()), how.pop("study", "default")
     options = {"project": "example_project", "submitter": user} | how
     return sign_job(
-        JobSpec("demo", {"@default": script}, sites=sites), "demo", [], key_pem=key.read_bytes(),
+        JobSpec("demo", {"@default": script}, sites=sites, study=study), "demo", [], key_pem=key.read_bytes(),
         certificate_pem=certificate.read_bytes(), **options,
     )  # fmt: skip
 
@@ -109,3 +112,47 @@ def test_only_programs_of_the_policy_are_started(prod: Path, kit: Kit) -> None:
     for command in (("/bin/sh", "-c"), ("python3.99",), ("/opt/py2",)):
         with pytest.raises(AuthError, match="does not start"):
             consent(kit, signed(prod, command=command), POLICY | {"python": "/opt/py"})
+
+
+@pytest.mark.row("S20")
+def test_a_site_works_for_the_studies_that_its_policy_names_whatever_the_server_says(prod: Path, kit: Kit) -> None:
+    assert consent(kit, signed(prod, study="cancer"), POLICY).spec.study == "cancer"
+    some = POLICY | {"studies": ["cancer", "lung"]}
+    assert consent(kit, signed(prod, study="lung"), some).spec.study == "lung"
+    for study in ("default", "heart"):
+        with pytest.raises(AuthError, match=f"site-1 does not work for study '{study}'") as caught:
+            consent(kit, signed(prod, study=study), some)
+        assert "local/policy.json decides" in caught.value.hint
+
+
+@pytest.mark.row("S20")
+@pytest.mark.parametrize(
+    ("lead", "why"),
+    [
+        ({"byoc": "any"}, "the role lead may not submit jobs"),
+        ({"submit_job": "any"}, "the role lead may not run code of their own in jobs"),
+        ({"submit_job": "o:elsewhere", "byoc": "any"}, "may not submit this job here"),
+        ({"submit_job": ["any", f"not n:{USER}"], "byoc": "any"}, "may not submit this job here"),
+        ("none", "the role lead may not submit jobs"),
+    ],
+)
+def test_a_site_refuses_whom_its_own_file_does_not_allow(prod: Path, kit: Kit, lead: Any, why: str) -> None:
+    permissions = Permissions({"project_admin": "any", "lead": lead}, "local/authorization.json of site-1")
+    assert consent(kit, signed(prod, "admin@nvidia.com"), POLICY, permissions)
+    with pytest.raises(AuthError) as caught:
+        consent(kit, signed(prod), POLICY, permissions)
+    assert why in caught.value.message
+    assert caught.value.hint.endswith("local/authorization.json of site-1 decides")
+
+
+@pytest.mark.row("K7", "S20")
+def test_a_site_runs_no_job_of_a_submitter_who_is_locked_out(prod: Path, kit: Kit, tmp_path: Path) -> None:
+    job, startup = signed(prod), prod / "admin@nvidia.com" / "startup"
+    known = Revocations(tmp_path, root_pem=kit.root_pem, project="example_project")
+    assert consent(kit, job, POLICY, None, known).submitter == USER
+    entry = Revoked(USER, written_now(), "left")
+    made = new_list(None, "example_project", f"{identity_of(job.certificate).serial:x}", entry)
+    key, certificate = (startup / "client.key").read_bytes(), (startup / "client.crt").read_bytes()
+    known.keep(sign_statement(made, key_pem=key, certificate_pem=certificate))
+    with pytest.raises(AuthError, match=f"certificate of {USER} was revoked at .* \\(left\\)"):
+        consent(kit, job, POLICY, None, known)

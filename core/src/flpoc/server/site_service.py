@@ -17,8 +17,9 @@ import grpc
 from flpoc import API, __version__
 from flpoc.audit.records import Principal
 from flpoc.errors import AuthError, DeadlineError, Disagreement, FlpocError, IntegrityError, ResourceError, ServiceError
+from flpoc.provision.identity import check_validity
 from flpoc.server.pace import Pace, Places
-from flpoc.server.peers import Door, telling, within
+from flpoc.server.peers import Case, Door, telling, within
 from flpoc.server.runs import Run
 from flpoc.server.service import Server
 from flpoc.server.sites import SiteSession
@@ -104,18 +105,19 @@ class SiteService:
             project = self._server.kit.settings.project
             async with self._door.deciding(context, "Connect", lambda: f"project {project}") as case:
                 hello = FROM_SITE.decode(await _first(aiter(requests)))
-                problem = _disagreement(hello)
-                case.refused = problem.message if problem is not None else ""
-            name = case.who.name
+                problem, name = _disagreement(hello), case.who.name
+                block = self._server.blocked.get(name)
+                out = f"disabled by {block.by}" if block is not None else ""
+                case.refused = problem.message if problem is not None else out
             if problem is not None:
                 log.warning("%s: refused: %s", name, problem.message)
                 yield encode(Refused(problem.code, problem.message, problem.hint))
                 return
-            if (block := self._server.blocked.get(name)) is not None:
-                log.warning("%s: kept out, disabled by %s", name, block.by)
+            if block is not None:
+                log.warning("%s: kept out, %s", name, out)
                 for report in hello.jobs:
                     yield encode(JobWant(report.job, report.run, "drop"))
-                await self._server.blocked.until_open(name)
+                await self._let_in(case)
             await self._note_fenced(name, context)
             session = self._server.sites.attach(name, case.who.org, case.who.serial, hello)
             log.info("%s: connected", name)
@@ -129,6 +131,12 @@ class SiteService:
                 reader.cancel()
                 self._server.sites.detach(session)
                 log.info("%s: disconnected", name)
+
+    async def _let_in(self, case: Case) -> None:
+        """Wait until an operator lets a site in again; its certificate may have come to its end meanwhile."""
+        await self._server.blocked.until_open(case.who.name)
+        check_validity(case.who)
+        await self._door.note(case.principal, "Connect", f"{case.about}, enabled again")
 
     def _refuse_blocked(self, site: str) -> None:
         """Files do not go to a site that is kept out, nor come from it: it may not have heard yet."""
