@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,11 @@ def job(prod: Path) -> SignedJob:
 
 
 @pytest.fixture
-def lock_out(prod: Path) -> Iterator[SignedStatement]:
+def lock_out(prod: Path) -> SignedStatement:
     """The list that locks the lead out."""
     serial = f"{identity_of(keys(prod, LEAD)['certificate_pem']).serial:x}"
     made = new_list(None, "example_project", serial, Revoked(LEAD, written_now(), "left"))
-    yield sign_statement(made, **keys(prod, "admin@nvidia.com"))
+    return sign_statement(made, **keys(prod, "admin@nvidia.com"))
 
 
 def with_agent(prod: Path, state: Path, work: Callable[[Agent], Awaitable[Any]]) -> Any:
