@@ -138,10 +138,10 @@ def request_with(content: bytes) -> Callable[[World], Any]:
 
 
 def damaged_csr() -> bytes:
-    pem = bytearray(csr(new_ec()))
-    place = pem.rindex(b"=\n-----END") - 12
-    pem[place] = ord("A") if pem[place] != ord("A") else ord("B")
-    return bytes(pem)
+    """A request whose signature has one bit turned: whole as PEM and as DER, whatever its length."""
+    good = x509.load_pem_x509_csr(csr(new_ec())).public_bytes(form.Encoding.DER)
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    return x509.load_der_x509_csr(bad).public_bytes(form.Encoding.PEM)
 
 
 def certificate(valid_days: int = 30, key: bytes | None = None, ca: str = "ca") -> Callable[[World], Any]:
