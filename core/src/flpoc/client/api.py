@@ -34,6 +34,12 @@ def init(rank: str | None = None, config_file: str | None = None) -> None:
         _script = Script()
 
 
+def use(script: Script | None) -> None:
+    """Have *script* be the one that the functions here belong to; for whoever runs scripts in a process of its own."""
+    global _script  # noqa: PLW0603 - see above
+    _script = script
+
+
 def current() -> Script | None:
     """The script's connection, if :func:`init` was called; for the process that runs it."""
     return _script

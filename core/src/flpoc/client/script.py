@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flpoc.client.foreign import Adapters
 from flpoc.errors import ResourceError, UsageError
@@ -25,16 +25,46 @@ from flpoc.wire.owner import Owner
 ROOM_AGAIN = 2.0
 
 
-class Script:
-    """One training script's part in a job."""
+class ScriptOwner(Protocol):
+    """Whom a script answers: the site's agent behind its socket, or a simulator in the same process.
 
-    def __init__(self) -> None:
-        if not Owner.there():
+    It tells the script what there is by :meth:`Script.take`; it may do so
+    from another thread, or before a request returns.
+    """
+
+    calls: int
+
+    def request(self, key: str, message: Any) -> None:
+        """Ask for something; it is asked for until :meth:`settle`."""
+
+    def settle(self, key: str) -> None:
+        """The request has been answered."""
+
+    def send(self, message: Any) -> None:
+        """Say something once; it may be lost."""
+
+    def close(self) -> None:
+        """Nothing more will be said."""
+
+
+class Script:
+    """One training script's part in a job.
+
+    Args:
+        owner: Whom it answers; None: the agent that started this process.
+        folder: Where answers are written, absolute; None: the folder of this attempt.
+
+    Raises:
+        UsageError: There is no owner: the script was not started by flpoc.
+    """
+
+    def __init__(self, owner: ScriptOwner | None = None, folder: Path | None = None) -> None:
+        if owner is None and not Owner.there():
             raise UsageError(
                 "this script was not started by flpoc",
                 hint="submit it as part of a job: `flpoc job submit -j FOLDER`",
             )
-        self._folder = Path(os.environ["FLPOC_TOKEN_FILE"]).parent
+        self._folder = folder or Path(os.environ["FLPOC_TOKEN_FILE"]).parent
         self._news = threading.Condition()
         self._start: TrainerStart | None = None
         self._offered: Give | None = None
@@ -44,15 +74,21 @@ class Script:
         self._over = False
         self._evaluates = self._submits = False
         self._adapters: Adapters | None = None
-        self.owner = Owner(TO_TRAINER, self._hello, self._take)
-        self.owner.start()
+        self.owner: ScriptOwner = self._agent() if owner is None else owner
+
+    def _agent(self) -> ScriptOwner:
+        """Connect, and wait until the agent has said what the job is."""
+        agent = self.owner = Owner(TO_TRAINER, self._hello, self.take)
+        agent.start()
         with self._news:
             self._news.wait_for(lambda: self._start is not None)
+        return agent
 
     def _hello(self, token: bytes) -> LocalHello:
         return LocalHello(token, self._received, self._sent)
 
-    def _take(self, message: Any) -> None:
+    def take(self, message: Any) -> None:
+        """Take what the owner says: what the job is, a task, that an answer is safe, that there is no more."""
         with self._news:
             match message:
                 case TrainerStart():
