@@ -18,7 +18,16 @@ def flpoc_authorities() -> Iterable[Component[Any]]:
 
 @hookimpl
 def flpoc_aggregators() -> Iterable[Component[Any]]:
-    yield Component("mean", "Weighted mean, block by block, in site order", _weighted_mean)
+    from flpoc.jobs.code import CodeRef
+    from flpoc.workflows.aggregator_settings import FedOptSettings, KrumSettings, MeanSettings, TrimmedMeanSettings
+
+    yield Component("mean", "Weighted mean, block by block, in site order", _weighted_mean, MeanSettings)
+    yield Component("median", "Median of each number (Yin et al. 2018)", _median)
+    trimmed = "Mean of each number without the extremes (Yin et al. 2018)"
+    yield Component("trimmed_mean", trimmed, _trimmed_mean, TrimmedMeanSettings)
+    yield Component("krum", "The update nearest to the others (Blanchard et al. 2017)", _krum, KrumSettings)
+    yield Component("fedopt", "Adam, Yogi, Adagrad or SGD at the server (Reddi et al. 2021)", _fedopt, FedOptSettings)
+    yield Component("code", "A class of the job's own code", _code_aggregator, CodeRef)
 
 
 @hookimpl
@@ -48,10 +57,40 @@ def _local_authority(_: Any) -> Any:
     return LocalAuthority()
 
 
-def _weighted_mean(_: Any) -> Any:
+def _weighted_mean(settings: Any) -> Any:
     from flpoc.workflows.mean import WeightedMean
 
-    return WeightedMean()
+    return WeightedMean(settings)
+
+
+def _median(_: Any) -> Any:
+    from flpoc.workflows.robust import Median
+
+    return Median()
+
+
+def _trimmed_mean(settings: Any) -> Any:
+    from flpoc.workflows.robust import TrimmedMean
+
+    return TrimmedMean(settings)
+
+
+def _krum(settings: Any) -> Any:
+    from flpoc.workflows.robust import Krum
+
+    return Krum(settings)
+
+
+def _fedopt(settings: Any) -> Any:
+    from flpoc.workflows.fedopt import FedOpt
+
+    return FedOpt(settings)
+
+
+def _code_aggregator(ref: Any) -> Any:
+    from flpoc.workflows.code_aggregator import CodeAggregator
+
+    return CodeAggregator(ref)
 
 
 def _fedavg(settings: Any) -> Any:
