@@ -77,9 +77,10 @@ def _block(sites: int) -> int:
 
 
 def _middle(spec: TensorSpec, blocks: list[Array], cut: int, base: Array | None) -> Array:
-    ranked = np.sort(np.stack([wide(block) for block in blocks]), axis=0)[cut : len(blocks) - cut]
+    # a row a number, since sorting what lies together is faster
+    ranked = np.sort(np.stack([wide(block) for block in blocks], axis=1), axis=1).T[cut : len(blocks) - cut]
     if len(ranked) == 1 and base is None and spec.dtype != "BF16":
-        return np.asarray(ranked[0])
+        return np.ascontiguousarray(ranked[0])
     total = np.zeros(ranked.shape[1])
     for row in ranked:
         total += row
