@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,15 @@ class NoAggregator:
 
 
 @pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "own.py").write_text(OWN)
     (folder / "helping.py").write_text("def scale(array, factor):\n    return array * factor\n")
-    return folder
+    yield folder
+    for name in [name for name, one in sys.modules.items() if str(folder) in str(getattr(one, "__file__", ""))]:
+        del sys.modules[name]
 
 
 def made(code: Path, name: str = "Largest", file: str = "own.py", **args: Any) -> Aggregator:

@@ -100,5 +100,5 @@ def test_a_tensor_that_nobody_sent_stays_as_it_was(aggregated: Aggregated) -> No
 
 def test_a_tensor_that_the_model_does_not_have_is_refused(aggregated: Aggregated) -> None:
     models = [MODELS[0], {"head.b": np.float32([1])}]
-    with pytest.raises(IntegrityError, match="'head.b' is not expected"):
+    with pytest.raises(IntegrityError, match=r"'head\.b' is not expected"):
         aggregated(mean(), models, base=BASE, kind="DIFF")
