@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,13 +91,12 @@ class TestCodeOfAJob(AggregatorSuite):
     growth = 512 << 20  # what a job's own code holds is its own affair
 
     @pytest.fixture
-    def aggregator(self, tmp_path: Path) -> Aggregator:
-        code = tmp_path / "code"
-        code.mkdir()
-        (code / "own.py").write_text(_OF_A_JOB)
-        found = made("code", file="own.py", name="Own")
-        found.prepare(code)
-        return found
+    def aggregator(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.setenv("FLPOC_CODE", str(tmp_path / "code"))
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "of_a_job.py").write_text(_OF_A_JOB)
+        return made("code", file="of_a_job.py", name="Own")
 
 
 class WritesAnotherFormat(WeightedMean):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from flpoc.rebuilding import Rebuildable
+
 if TYPE_CHECKING:
     from flpoc.models.flmodel import FLModel
     from flpoc.models.tensors import TensorFile
@@ -57,9 +59,6 @@ class Aggregator(ABC):
             IntegrityError: A tensor holds values that cannot be averaged (NaN, infinity); names site and tensor.
         """
 
-    def prepare(self, code: Path) -> None:
-        """Hear once, before anything else, where the job's code is."""
-
     def weigh(self, update: Update) -> float:
         """How much an update counts: the weight of its metrics in the mean of a round's."""
         return update.weight
@@ -83,7 +82,7 @@ class Aggregator(ABC):
         """Take up the file that was committed with the last round; only if there was one."""
 
 
-class ModelAggregator(ABC):
+class ModelAggregator(Rebuildable):
     """An aggregator in a job's own code: gets the models of a round one by one, gives one.
 
     A job names it by the aggregator ``code`` and its settings ``file``, ``name`` and ``args``; a recipe takes an

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def _fedopt(settings: Any) -> Any:
 def _code_aggregator(ref: Any) -> Any:
     from flpoc.workflows.code_aggregator import CodeAggregator
 
-    return CodeAggregator(ref)
+    # where a job's code is run, this says where it lies
+    return CodeAggregator(ref, Path(os.environ["FLPOC_CODE"]))
 
 
 def _fedavg(settings: Any) -> Any:

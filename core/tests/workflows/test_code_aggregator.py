@@ -17,6 +17,8 @@ from flpoc.plugins import Plugins
 
 Aggregated = Callable[..., dict[str, Any]]
 
+pytestmark = pytest.mark.usefixtures("code")
+
 OWN = """
 from flpoc.aggregating import ModelAggregator
 from flpoc.models.flmodel import FLModel
@@ -101,6 +103,7 @@ class NoAggregator:
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [*sys.path])
     folder = tmp_path / "code"
+    monkeypatch.setenv("FLPOC_CODE", str(folder))
     folder.mkdir()
     (folder / "own.py").write_text(OWN)
     (folder / "helping.py").write_text("def scale(array, factor):\n    return array * factor\n")
@@ -109,9 +112,8 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def made(code: Path, name: str = "Largest", file: str = "own.py", **args: Any) -> Aggregator:
+def made(name: str = "Largest", file: str = "own.py", **args: Any) -> Aggregator:
     found = Plugins.load().create("aggregators", "code", {"file": file, "name": name, "args": args})
-    found.prepare(code)
     assert isinstance(found, Aggregator)
     return found
 
@@ -119,30 +121,30 @@ def made(code: Path, name: str = "Largest", file: str = "own.py", **args: Any) -
 MODELS = [{"w": np.float32([1, 2])}, {"w": np.float32([3, 4])}, {"w": np.float32([5, 6])}]
 
 
-def test_it_gets_every_update_in_site_order_and_its_arguments(aggregated: Aggregated, code: Path) -> None:
-    aggregator: Any = made(code, factor=3)
+def test_it_gets_every_update_in_site_order_and_its_arguments(aggregated: Aggregated) -> None:
+    aggregator: Any = made(factor=3)
     assert aggregated(aggregator, MODELS, weights=[1.0, 7.0, 2.0])["w"].tolist() == [9, 12]
     assert aggregator.own.heard == ["reset", "site-1", "site-2", "site-3"]
 
 
-def test_a_change_is_added_to_the_received_model(aggregated: Aggregated, code: Path) -> None:
+def test_a_change_is_added_to_the_received_model(aggregated: Aggregated) -> None:
     base = {"w": np.float32([100, 100])}
-    found = aggregated(made(code), MODELS, weights=[1.0, 7.0, 2.0], base=base, kind="DIFF")
+    found = aggregated(made(), MODELS, weights=[1.0, 7.0, 2.0], base=base, kind="DIFF")
     assert found["w"].tolist() == [103, 104]
 
 
-def test_dtypes_of_the_model_are_kept(aggregated: Aggregated, code: Path) -> None:
+def test_dtypes_of_the_model_are_kept(aggregated: Aggregated) -> None:
     models = [{"b": narrow(np.float32([0.5])), "n": np.int32([3]), "h": np.float16([2])}]
-    found = aggregated(made(code, factor=1.5), models)
+    found = aggregated(made(factor=1.5), models)
     assert found["b"].tolist() == [0.75]  # it came as float32
     assert (found["n"].tolist(), found["n"].dtype) == ([4], np.int32)  # 4.5, ties to even
     assert (found["h"].tolist(), found["h"].dtype) == ([3], np.float16)
 
 
-def test_what_it_keeps_is_kept(aggregated: Aggregated, code: Path) -> None:
-    aggregator = made(code)
+def test_what_it_keeps_is_kept(aggregated: Aggregated) -> None:
+    aggregator = made()
     aggregated(aggregator, MODELS)
-    again: Any = made(code)
+    again: Any = made()
     again.restore(aggregator.state())
     assert again.own.heard == ["before"] * 4
 
@@ -159,14 +161,14 @@ def test_what_it_keeps_is_kept(aggregated: Aggregated, code: Path) -> None:
         ("GivesAChange", "gives DIFF; it was given FULL"),
     ],
 )
-def test_what_is_wrong_with_its_result_is_said(aggregated: Aggregated, code: Path, name: str, message: str) -> None:
+def test_what_is_wrong_with_its_result_is_said(aggregated: Aggregated, name: str, message: str) -> None:
     with pytest.raises(JobError, match=message):
-        aggregated(made(code, name), MODELS)
+        aggregated(made(name), MODELS)
 
 
 def test_its_own_exception_is_passed_on(aggregated: Aggregated, code: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="own mistake") as raised:
-        aggregated(made(code, "Raises"), MODELS)
+        aggregated(made("Raises"), MODELS)
     assert str(raised.traceback[-1].path) == str(code / "own.py")
 
 
@@ -179,16 +181,23 @@ def test_its_own_exception_is_passed_on(aggregated: Aggregated, code: Path) -> N
         ("scale", "own.py", "'scale' of code/own.py is no ModelAggregator"),
     ],
 )
-def test_a_class_that_cannot_be_one_is_refused(code: Path, name: str, file: str, message: str) -> None:
+def test_a_class_that_cannot_be_one_is_refused(name: str, file: str, message: str) -> None:
     with pytest.raises(JobError, match=message):
-        made(code, name, file)
+        made(name, file)
 
 
-def test_one_that_lacks_methods_or_takes_no_such_arguments_cannot_be_made(code: Path) -> None:
-    with pytest.raises(TypeError, match="Unfinished"):
-        made(code, "Unfinished")
-    with pytest.raises(TypeError, match="colour"):
-        made(code, colour="red")
+def test_one_that_lacks_methods_or_takes_no_such_arguments_cannot_be_made() -> None:
+    with pytest.raises(JobError, match=r"'Unfinished' of code/own.py cannot be made: TypeError"):
+        made("Unfinished")
+    with pytest.raises(JobError, match=r"cannot be made: TypeError: .*colour"):
+        made(colour="red")
+
+
+def test_an_error_in_its_file_is_told_with_its_line(code: Path) -> None:
+    (code / "broken.py").write_text("import flpoc\n\n1 / 0\n")
+    with pytest.raises(JobError, match=r"code/broken.py cannot be imported: ZeroDivisionError") as raised:
+        made("Own", "broken.py")
+    assert (str(raised.traceback[-1].path), raised.traceback[-1].lineno) == (str(code / "broken.py"), 2)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flpoc.aggregating import Aggregator, ModelAggregator, Update
-from flpoc.errors import JobError, UsageError
+from flpoc.errors import JobError
 from flpoc.jobs.code import CodeRef
 from flpoc.models.flmodel import FLModel, MetaKey
 from flpoc.models.tensors import BFLOAT16, Header, TensorFile, TensorSpec, TensorWriter, dtype_name, widen
@@ -34,19 +34,10 @@ class CodeAggregator(Aggregator):
     How much memory that takes is the job's own affair; what it is given is mapped.
     """
 
-    def __init__(self, ref: CodeRef) -> None:
+    def __init__(self, ref: CodeRef, code: Path) -> None:
         self._ref = ref
-        self._own: ModelAggregator | None = None
-
-    def prepare(self, code: Path) -> None:
-        self._own = made_from_code(code, self._ref, ModelAggregator, "aggregator")  # type: ignore[type-abstract]
-
-    @property
-    def own(self) -> ModelAggregator:
-        """What the job's class gave."""
-        if self._own is None:
-            raise UsageError("aggregator: it was not told where the job's code is", hint="call `prepare` first")
-        return self._own
+        #: What the job's class gave.
+        self.own = made_from_code(code, ref, ModelAggregator, "aggregator")  # type: ignore[type-abstract]
 
     def state(self) -> bytes:
         state = self.own.state()

@@ -16,8 +16,7 @@ T = TypeVar("T")
 def made_from_code(code: Path, ref: CodeRef, wanted: type[T], what: str) -> T:
     """Make the object that *ref* names, from the job's own code.
 
-    The file is run as a module; it may import what lies beside it and what lies at the top of ``code/``. What it
-    raises itself is passed on, so that the first cause names its line.
+    The file is run as a module; it may import what lies beside it and what lies at the top of ``code/``.
 
     Args:
         code: The job's ``code/``.
@@ -26,7 +25,8 @@ def made_from_code(code: Path, ref: CodeRef, wanted: type[T], what: str) -> T:
         what: What messages call it (``aggregator``).
 
     Raises:
-        JobError: The file or the class is missing, or it is something else.
+        JobError: The file or the class is missing, is something else, or fails while it is made; then the traceback
+            is that of its own code.
     """
     path = code / ref.file
     if not path.is_file():
@@ -34,7 +34,10 @@ def made_from_code(code: Path, ref: CodeRef, wanted: type[T], what: str) -> T:
     for folder in (str(code), str(path.parent)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    kind = getattr(_module(path), ref.name, None)
+    try:
+        kind = getattr(_module(path), ref.name, None)
+    except Exception as error:
+        raise _failed(error, f"{what}: code/{ref.file} cannot be imported") from error
     if kind is None:
         raise JobError(f"{what}: code/{ref.file} has no class {ref.name!r}", hint="name a class that it defines")
     if not (isinstance(kind, type) and issubclass(kind, wanted)):
@@ -42,7 +45,16 @@ def made_from_code(code: Path, ref: CodeRef, wanted: type[T], what: str) -> T:
             f"{what}: {ref.name!r} of code/{ref.file} is no {wanted.__name__}",
             hint=f"let it inherit from flpoc.recipe.{wanted.__name__}",
         )
-    return kind(**ref.args)
+    try:
+        return kind(**ref.args)
+    except Exception as error:
+        raise _failed(error, f"{what}: {ref.name!r} of code/{ref.file} cannot be made") from error
+
+
+def _failed(error: Exception, text: str) -> JobError:
+    hint = getattr(error, "hint", "")
+    found = JobError(f"{text}: {type(error).__name__}: {error}", hint=hint if isinstance(hint, str) else "")
+    return found.with_traceback(error.__traceback__)
 
 
 def _module(path: Path) -> Any:
