@@ -33,10 +33,12 @@ def flpoc_aggregators() -> Iterable[Component[Any]]:
 
 @hookimpl
 def flpoc_workflows() -> Iterable[Component[Any]]:
-    from flpoc.workflows.settings import CyclicSettings, FedAvgSettings
+    from flpoc.workflows.settings import CrossSiteSettings, CyclicSettings, FedAvgSettings
 
     yield Component("fedavg", "Federated averaging (McMahan et al. 2017)", _fedavg, FedAvgSettings)
     yield Component("cyclic", "One model goes from site to site (Chang et al. 2018)", _cyclic, CyclicSettings)
+    evaluation = "Every site judges all models; nothing is trained"
+    yield Component("cross_site_evaluation", evaluation, _cross_site_evaluation, CrossSiteSettings)
 
 
 @hookimpl
@@ -105,6 +107,12 @@ def _cyclic(settings: Any) -> Any:
     from flpoc.workflows.cyclic import Cyclic
 
     return Cyclic(settings)
+
+
+def _cross_site_evaluation(settings: Any) -> Any:
+    from flpoc.workflows.only_evaluating import OnlyEvaluating
+
+    return OnlyEvaluating(settings)
 
 
 def _text(_: Any) -> Any:
