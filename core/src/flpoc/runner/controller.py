@@ -71,10 +71,9 @@ class Controller(Federation):
         self.aggregator: Aggregator
         self._state_file: TensorFile | None = None
         if committed is not None:
-            files = (committed.model, committed.best, committed.state_file)
-            self.model, self.best_model, self._state_file = (
-                TensorFile.open(Path(one)) if one else None for one in files
-            )
+            self.model = _opened(committed.model)
+            self.best_model = _opened(committed.best)
+            self._state_file = _opened(committed.state_file)
 
     def _take(self, message: Any) -> None:
         with self._news:
@@ -234,6 +233,10 @@ class _Named:
 
 class _JobOver(BaseException):
     """The job has ended while the workflow was waiting: leave."""
+
+
+def _opened(path: str) -> TensorFile | None:
+    return TensorFile.open(Path(path)) if path else None
 
 
 def _update(update: SiteUpdate) -> Update:

@@ -25,7 +25,7 @@ class Deadlines:
         self._within: float | None = None
 
     def open(self, sites: Iterable[str], within: float | None = None) -> None:
-        """A round, or the joining, begins: everybody's clock starts anew; *within* takes the place of round_deadline."""
+        """A round, or the joining, begins: everybody's clock starts anew; *within* stands for round_deadline."""
         self._opened = time.monotonic()
         self._within = within
         self._progress = dict.fromkeys(sites, self._opened)

@@ -28,8 +28,8 @@ log = logging.getLogger("flpoc.server")
 class CommitRow:
     """A committed round.
 
-    ``best`` is the name of the file of the best model so far, ``state_file`` that of what the aggregator keeps; empty if
-    there is none. So is ``checksum``, where no model has been made yet.
+    ``best`` is the name of the file of the best model so far, ``state_file`` that of what the aggregator keeps; empty
+    if there is none. So is ``checksum``, where no model has been made yet.
     """
 
     round: int
