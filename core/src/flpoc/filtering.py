@@ -39,7 +39,7 @@ class Departure:
         job: Id of the job.
         run: Number of the job's run; ``job resume`` begins another.
         round: The round, counted from 0.
-        kind: ``train`` or ``evaluate``: what the script was asked to do.
+        kind: ``train``, ``evaluate`` or ``submit_model``: what the script was asked to do.
         params_type: ``FULL`` for a model, ``DIFF`` for the difference to the received one.
         weight: Its weight in the mean.
         folder: A folder of this filter's own at the site, which stays. Several

@@ -92,6 +92,14 @@ def is_evaluate() -> bool:
     return _current().is_task("evaluate")
 
 
+def is_submit_model() -> bool:
+    """Whether the current task is to send the site's own best model.
+
+    A script that asks is taken to handle it: its models are compared across sites, if the job says so.
+    """
+    return _current().is_task("submit_model")
+
+
 def log(key: str, value: float, data_type: Any = None, *, step: int | None = None, **_: Any) -> None:
     """Log a number under a name.
 

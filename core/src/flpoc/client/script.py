@@ -72,7 +72,7 @@ class Script:
         self._model: FLModel | None = None
         self._received = self._sent = -1
         self._over = False
-        self._evaluates = False
+        self._evaluates = self._submits = False
         self._adapters: Adapters | None = None
         self.owner: ScriptOwner = self._agent() if owner is None else owner
 
@@ -142,7 +142,7 @@ class Script:
 
             with TensorFile.open(Path(given.path)) as tensors:
                 params = tensors.arrays(writable=True)
-        meta = {MetaKey.SITE_NAME: self.start.site, MetaKey.JOB_ID: self.start.job}
+        meta = {**given.meta, MetaKey.SITE_NAME: self.start.site, MetaKey.JOB_ID: self.start.job}
         return FLModel(
             params_type=ParamsType.FULL, params=params, current_round=given.round, total_rounds=self.start.total_rounds,
             meta=meta,
@@ -183,7 +183,7 @@ class Script:
                     return
         submit = Submit(
             given.round, given.kind, name, written.size, written.checksum, _weight(model), _params_type(model),
-            finite_metrics(model.metrics or {}), _meta(model), self._evaluates,
+            finite_metrics(model.metrics or {}), _meta(model), self._evaluates, self._submits,
         )  # fmt: skip
         self.owner.request(f"submit.{given.round}", submit)
         with self._news:
@@ -201,16 +201,17 @@ class Script:
             if self._adapters is None:
                 self._adapters = Adapters(self.start.plugins)
             return self._adapters.arrays(model.params)
-        if given.kind == "train":
-            raise UsageError(f"round {given.round + 1}: flare.send() of a training result without params")
+        if given.kind != "evaluate":
+            what = "a training result" if given.kind == "train" else "the site's own model"
+            raise UsageError(f"round {given.round + 1}: flare.send() of {what} without params")
         if not model.metrics:
             raise UsageError(f"round {given.round + 1}: flare.send() of an evaluation without metrics")
         return {}
 
     def is_task(self, kind: str) -> bool:
-        """Whether the task at hand is of this kind; asking for evaluation tells that the script handles it."""
-        if kind == "evaluate":
-            self._evaluates = True
+        """Whether the task at hand is of this kind; asking tells that the script handles it."""
+        self._evaluates = self._evaluates or kind == "evaluate"
+        self._submits = self._submits or kind == "submit_model"
         given = self._await_task()
         return given is not None and given.kind == kind
 

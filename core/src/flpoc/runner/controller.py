@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
@@ -29,6 +29,7 @@ from flpoc.wire.job_messages import (
     Over,
     SiteUpdate,
 )
+from flpoc.wire.messages import TaskKind
 from flpoc.wire.owner import Owner
 from flpoc.workflows import Federation, RoundResult, Workflow
 
@@ -38,6 +39,9 @@ class Controller(Federation):
 
     #: Plugins that the server's kit allows.
     plugins: tuple[str, ...]
+    kept: tuple[Update, ...]
+    #: The round committed last.
+    _last: int
 
     def __init__(self) -> None:
         self._news = threading.Condition()
@@ -49,6 +53,7 @@ class Controller(Federation):
         self._round = 0
         self._asked: Assign | None = None
         self._handed = _Named()
+        self._updates: tuple[Update, ...] = ()
         self.folder = Path(os.environ["FLPOC_TOKEN_FILE"]).parent
         self.model: TensorFile | None = None
         self._owner = Owner(TO_CONTROLLER, LocalHello, self._take)
@@ -61,7 +66,8 @@ class Controller(Federation):
         committed = start.committed
         self.next_round = committed.round + 1 if committed is not None else 0
         self.state = committed.state if committed is not None else b""
-        self._committed = self.next_round - 1
+        self._committed = self._last = self.next_round - 1
+        self.kept = tuple(map(_update, start.kept))
         if committed is not None:
             self.model = TensorFile.open(Path(committed.model))
         self.aggregator: Aggregator
@@ -98,9 +104,21 @@ class Controller(Federation):
             write_tensors(model, tensors)
         self.commit(-1, model, b"", {})
 
-    def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
-        result = self._ask(Assign(round_number, kind, tuple(self.sites), self.model is not None))
-        if kind == "train":
+    def collect(
+        self,
+        round_number: int,
+        kind: TaskKind,
+        *,
+        sites: Sequence[str] | None = None,
+        model: Path | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundResult:
+        named = _Named() if model is None else self._named(model)
+        given = self.model if named.tensors is None else named.tensors
+        asked = tuple(self.sites if sites is None else [one for one in self.sites if one in set(sites)])
+        handed = (named.file, named.size, named.checksum)
+        result = self._ask(Assign(round_number, kind, asked, given is not None, (), *handed, dict(meta or {})))
+        if kind != "evaluate":
             _check_alike(result.updates)
         return result
 
@@ -127,14 +145,29 @@ class Controller(Federation):
             closed = self._closed
         if closed is None:
             raise _JobOver
-        updates = tuple(_update(one) for one in closed.updates)
-        return RoundResult(updates, closed.missing, bool(updates) and all(one.evaluates for one in closed.updates))
+        self._updates = updates = tuple(map(_update, closed.updates))
+        evaluates, submits = (
+            bool(updates) and all(getattr(one, what) for one in closed.updates) for what in ("evaluates", "submits")
+        )
+        return RoundResult(updates, closed.missing, evaluates, submits)
 
-    def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
-        named = self._named(model)
-        message = Commit(round_number, named.file, named.size, named.checksum, state, metrics)
+    def commit(
+        self,
+        round_number: int,
+        model: Path | None,
+        state: bytes,
+        metrics: dict[str, float],
+        *,
+        best: bool = False,
+        keep: bool = False,
+    ) -> None:
+        named = _Named() if model is None else self._named(model)
+        message = Commit(round_number, named.file, named.size, named.checksum, state, metrics, best, keep)
         self._owner.request(f"commit {round_number}", message)
-        self.model = named.tensors
+        self._last = round_number
+        self.kept += self._updates if keep else ()
+        if model is not None:
+            self.model = named.tensors
 
     def _named(self, model: Path) -> _Named:
         """A model as the server is told of it; one that was handed over is not in its place any more."""
@@ -143,10 +176,12 @@ class Controller(Federation):
             self._handed = _Named(model.name, model.stat().st_size, checksum_file(model), tensors)
         return self._handed
 
-    def finish(self, metrics: dict[str, float]) -> None:
+    def finish(
+        self, metrics: dict[str, float], *, best: bool = False, reports: Mapping[str, Any] | None = None
+    ) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._over or self._committed >= self.job.rounds - 1)
-        self._owner.request("finish", Finished(metrics))
+            self._news.wait_for(lambda: self._over or self._committed >= self._last)
+        self._owner.request("finish", Finished(metrics, best, dict(reports or {})))
         with self._news:
             self._news.wait_for(lambda: self._over)
 

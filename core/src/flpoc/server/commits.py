@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import attrs
 
@@ -32,6 +33,7 @@ class Commitment:
         expected: Sites that the job wants in every round.
         partial: Whether the round has fewer, and the job does not allow that.
         means: What trackers are to show of the round.
+        best: The file of the best model so far; None if there is none.
     """
 
     commit: Commit
@@ -41,6 +43,7 @@ class Commitment:
     expected: tuple[str, ...]
     partial: bool
     means: dict[str, float]
+    best: Path | None
 
 
 async def until_done(
@@ -76,7 +79,8 @@ async def write(
         await asyncio.to_thread(sync, what.model.path)
         if what.means:  # before the commit: a round that is committed is not committed again
             await records.means(what.commit.round, what.means)
-        await records.commit(what.commit, what.trained, what.failures, what.expected, partial=what.partial)
+        best = what.best.name if what.best is not None else ""
+        await records.commit(what.commit, what.trained, what.failures, what.expected, partial=what.partial, best=best)
 
     if not await until_done(act, stopping, trouble):
         return False
@@ -86,5 +90,7 @@ async def write(
 
 def _sweep(what: Commitment, files: JobFiles, keep_rounds: bool) -> None:
     """Delete what the committed round has made superfluous."""
-    files.drop_updates(what.commit.round)
-    files.drop_models(what.model.path, what.commit.round if keep_rounds else None)
+    if not what.commit.keep:
+        files.drop_updates(what.commit.round)
+    keep = {what.model.path, *([what.best] if what.best is not None else [])}
+    files.drop_models(keep, what.commit.round if keep_rounds else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import attrs
@@ -59,10 +60,10 @@ class JobFiles:
     def drop_updates(self, round_number: int) -> None:
         shutil.rmtree(self.folder / "updates" / str(round_number), ignore_errors=True)
 
-    def drop_models(self, keep: Path, round_number: int | None = None) -> None:
-        """Delete all models except *keep*, or all others of one round; also what a crash left half renamed."""
+    def drop_models(self, keep: Collection[Path], round_number: int | None = None) -> None:
+        """Delete all models except those to *keep*, or all others of one round; also what a crash left half renamed."""
         for path in (self.folder / "models").glob("*" if round_number is None else f"{round_number}.*"):
-            if path != keep:
+            if path not in keep:
                 path.unlink(missing_ok=True)
 
     def drop_working_files(self) -> None:

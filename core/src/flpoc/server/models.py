@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def take_model(named: Commit | Assign, folder: Path, into: Path) -> Model:
     if not into.exists():
         take(folder, named.file, named.size, into)
     return load_model(named.round, into, named.size, named.checksum)
+
+
+def same_model(model: Model, round_number: int, into: Path) -> Model:
+    """The model under the name of a later round, in which it was not changed (blocking)."""
+    if not into.exists():
+        os.link(model.path, into)
+    return attrs.evolve(model, round=round_number, path=into)
 
 
 def load_model(round_number: int, path: Path, size: int, checksum: str) -> Model:

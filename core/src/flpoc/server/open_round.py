@@ -22,6 +22,7 @@ class OpenRound:
         assign: What the controller has asked for last; None before it has.
         handed: The model of that task, if it is not the committed one.
         late: Sites that the round was closed without; what they send of it is not counted any more.
+        asked: Sites that were asked in this round so far, or will be.
         received: Updates that are here, by site.
     """
 
@@ -29,6 +30,7 @@ class OpenRound:
     assign: Assign | None = None
     handed: Model | None = None
     late: set[str] = attrs.field(factory=set)
+    asked: set[str] = attrs.field(factory=set)
     received: dict[str, SiteUpdate] = attrs.field(factory=dict)
     _checksums: dict[str, str] = attrs.field(factory=dict)
 
@@ -36,6 +38,11 @@ class OpenRound:
         """An update is here, in the file *path*."""
         self.received[update.site] = update.as_site_update(path)
         self._checksums[update.site] = update.checksum
+
+    def ask(self, assign: Assign) -> None:
+        """The controller asks, for the first time in this round or further sites."""
+        self.assign = assign
+        self.asked |= {*assign.sites, *assign.later}
 
     def awaits(self, site: str) -> bool:
         """Whether an update of this site would still be counted."""

@@ -26,16 +26,22 @@ log = logging.getLogger("flpoc.server")
 
 @attrs.frozen
 class CommitRow:
-    """A committed round."""
+    """A committed round.
+
+    ``best`` is the name of the file of the best model so far, empty if there is none.
+    """
 
     round: int
     checksum: str
     size: int
     state: bytes
+    best: str
 
 
 #: What is kept of an announcement as JSON.
-_FACTS = ("kind", "weight", "params_type", "metrics", "meta", "evaluates")
+_FACTS = ("kind", "weight", "params_type", "metrics", "meta", "evaluates", "submits")
+#: What the ledger says of a site that has done its task.
+_DONE = {"train": "trained", "evaluate": "evaluated", "submit_model": "submitted"}
 
 
 @attrs.frozen
@@ -51,6 +57,7 @@ class UpdateRow:
     metrics: dict[str, float]
     meta: dict[str, Any]
     evaluates: bool
+    submits: bool
 
     @classmethod
     def of(cls, site: str, message: Announce) -> UpdateRow:
@@ -63,10 +70,15 @@ class UpdateRow:
         return path.is_file() and path.stat().st_size == self.size and checksum_file(path) == self.checksum
 
     def as_site_update(self, path: Path) -> SiteUpdate:
-        return SiteUpdate(self.site, str(path), self.weight, self.params_type, self.metrics, self.meta, self.evaluates)
+        said = (self.weight, self.params_type, self.metrics, self.meta, self.evaluates, self.submits)
+        return SiteUpdate(self.site, str(path), *said)
 
 
 _INSERT_UPDATE = "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_DROP_UPDATES = (
+    "DELETE FROM updates WHERE job=? AND run=? AND round<=? AND NOT EXISTS (SELECT 1 FROM rounds WHERE "
+    "rounds.job=updates.job AND rounds.run=updates.run AND rounds.round=updates.round AND rounds.kept=1)"
+)
 
 
 class RoundRecords:
@@ -90,7 +102,9 @@ class RoundRecords:
             log.warning("not written down: %s", error)
 
     async def last_commit(self) -> CommitRow | None:
-        query = "SELECT round, checksum, size, state FROM rounds WHERE job=? AND run=? ORDER BY round DESC LIMIT 1"
+        query = (
+            "SELECT round, checksum, size, state, best FROM rounds WHERE job=? AND run=? ORDER BY round DESC LIMIT 1"
+        )
         row = await self._store.read(lambda db: db.execute(query, self._key).fetchone())
         return CommitRow(**dict(row)) if row else None
 
@@ -115,6 +129,15 @@ class RoundRecords:
         rows = await self._store.read(lambda db: db.execute(query, (*self._key, round_number)).fetchall())
         return [_update(row) for row in rows]
 
+    async def kept(self) -> list[tuple[int, UpdateRow]]:
+        """Updates of committed rounds that are needed until the job is over, with their rounds, in order."""
+        query = (
+            "SELECT updates.* FROM updates JOIN rounds USING (job, run, round) "
+            "WHERE job=? AND run=? AND rounds.kept=1 AND received=1 ORDER BY round, site"
+        )
+        rows = await self._store.read(lambda db: db.execute(query, self._key).fetchall())
+        return [(row["round"], _update(row)) for row in rows]
+
     async def announced(self, round_number: int, site: str) -> UpdateRow | None:
         query = "SELECT * FROM updates WHERE job=? AND run=? AND round=? AND site=?"
         row = await self._store.read(lambda db: db.execute(query, (*self._key, round_number, site)).fetchone())
@@ -137,13 +160,14 @@ class RoundRecords:
         """Note that an update's file is complete; *announced* when it has no row yet."""
         key = (*self._key, round_number, update.site)
         row = (*self._update_values(update.site, announced), 1) if announced is not None else None
+        done = _DONE[update.kind]
 
         def act(db: sqlite3.Connection) -> None:
             if row is not None:
                 db.execute(_INSERT_UPDATE, row)
             else:
                 db.execute("UPDATE updates SET received=1 WHERE job=? AND run=? AND round=? AND site=?", key)
-            db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, 'trained', ?, '')", (*key, update.weight))
+            db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, '')", (*key, done, update.weight))
 
         await self._store.write(act, durable=False)
 
@@ -179,27 +203,32 @@ class RoundRecords:
         expected: tuple[str, ...],
         *,
         partial: bool,
+        best: str,
     ) -> None:
         """Write a committed round, all of it or nothing, so that it survives power loss."""
         job, run = self._key
         row = (job, run, message.round, message.checksum, message.size, message.state)
         metrics = json.dumps(message.metrics)
+        is_round = bool(message.file) and message.round >= 0
+        kinds = (int(is_round), best, int(message.keep))
         missing = {site: failures.get(site, "absent: not connected") for site in expected if site not in trained}
         detail = {"metrics": message.metrics, "sites": sorted(trained)}
         event = RunEvent(job, "round-committed", time.time(), round=message.round, detail=detail)
 
         def act(db: sqlite3.Connection) -> None:
-            db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, metrics, time.time()))
-            db.execute("DELETE FROM updates WHERE job=? AND run=? AND round<=?", (job, run, message.round))
-            for site, weight in trained.items():
-                values = (job, run, message.round, site, weight)
-                db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, 'trained', ?, '')", values)
+            values = (*row, metrics, time.time(), *kinds)
+            db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute(_DROP_UPDATES, (job, run, message.round))
+            for site, weight in trained.items() if is_round else ():
+                done = (job, run, message.round, site, weight)
+                db.execute("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, 'trained', ?, '')", done)
             for site, why in missing.items():
                 status, _, reason = why.partition(": ")
                 absent = (job, run, message.round, site, status, reason)
                 db.execute("INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, NULL, ?)", absent)
-            db.execute("UPDATE jobs SET partial=max(partial, ?), metrics=? WHERE id=?", (int(partial), metrics, job))
-            if message.round >= 0:
+            db.execute("UPDATE jobs SET partial=max(partial, ?) WHERE id=?", (int(partial), job))
+            if is_round:
+                db.execute("UPDATE jobs SET metrics=? WHERE id=?", (metrics, job))
                 self._store.note(db, event)
 
         await self._store.write(act)

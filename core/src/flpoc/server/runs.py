@@ -24,7 +24,7 @@ from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
-from flpoc.server.models import Model, check_room, header_of, load_model, store_inline, take_model
+from flpoc.server.models import Model, check_room, header_of, load_model, same_model, store_inline, take_model
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
@@ -35,6 +35,7 @@ from flpoc.wire.job_messages import (
     CommittedRound,
     ControllerStart,
     Finished,
+    SiteUpdate,
 )
 from flpoc.wire.local import Link
 from flpoc.wire.messages import Announce, Answer, JobReport, JobWant, Task
@@ -66,6 +67,12 @@ class Run:
         self.failures: dict[str, str] = {}
         self.round = OpenRound(0)
         self.model: Model | None = None
+        #: The file of the best model so far.
+        self.best: Path | None = None
+        #: Updates of committed rounds that the workflow needs until the end.
+        self.kept: tuple[SiteUpdate, ...] = ()
+        #: JSON documents that the workflow has made, by file name.
+        self.reports: dict[str, Any] = {}
         self.committed = -1
         #: Sites whose upload waits for its turn; being in line counts as progress.
         self.in_line: set[str] = set()
@@ -93,6 +100,8 @@ class Run:
             path = self.files.model(last.round, last.checksum)
             self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
             self.committed, self._state = last.round, last.state
+            self.best = path.with_name(last.best) if last.best else None
+            self.kept = await self._kept()
         self.failures = await self.records.failures()
         number = self.model.round + 1 if self.model is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
@@ -102,6 +111,10 @@ class Run:
             if not out and await asyncio.to_thread(update.is_whole, path):
                 self.round.count(update, path)
         self._deadlines.open(self.sites)
+
+    async def _kept(self) -> tuple[SiteUpdate, ...]:
+        rows = await self.records.kept()
+        return tuple(row.as_site_update(self.files.update(number, row.site, row.checksum)) for number, row in rows)
 
     @property
     def id(self) -> str:
@@ -128,7 +141,7 @@ class Run:
         if assign is None or not self.started or site not in self.round.owing(self.failures):
             return None
         model = self.given.ref if self.given is not None and assign.use_model else None
-        return Task(assign.round, assign.kind, self.spec.rounds, model)
+        return Task(assign.round, assign.kind, self.spec.rounds, model, assign.meta)
 
     @property
     def given(self) -> Model | None:
@@ -289,7 +302,7 @@ class Run:
         try:
             if assign is not None and facts.kind != assign.kind:
                 raise IntegrityError(f"the answer is to {facts.kind}, the task was to {assign.kind}")
-            if facts.kind == "train":
+            if facts.kind != "evaluate":
                 self._check_layout(header, facts.params_type)
         except IntegrityError:
             path.unlink(missing_ok=True)
@@ -339,7 +352,7 @@ class Run:
         if self.model is not None:
             committed = CommittedRound(self.model.round, str(self.model.path), self._state)
         order = tuple(site for site in self.sites if site in self.joined or not self.started)
-        return ControllerStart(self.id, self.row.run, self.spec, str(code), order, committed, plugins)
+        return ControllerStart(self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept)
 
     async def controller_connected(self, link: Link) -> None:
         if self._commit is not None:
@@ -367,7 +380,7 @@ class Run:
             await self._hand_over(message, folder)
             # one deadline for a round, also where its sites are asked one after the other
             begin = self._deadlines.open if self.round.assign is None else self._deadlines.ask
-            self.round.assign = message
+            self.round.ask(message)
             if self.over:
                 return
             begin(message.sites)
@@ -424,19 +437,39 @@ class Run:
             return
         if message.round != self.next_round and not initial:
             raise IntegrityError(f"commit of round {message.round}; {self.next_round} is open")
-        path = self.files.model(message.round, message.checksum)
-        self.model = await asyncio.to_thread(take_model, message, folder, path)
-        trained = self.round.trained
-        self.round = OpenRound(message.round + 1)
+        if message.best and self.model is not None:
+            self.best = self.model.path
+        self.model, message = await self._committed_model(message, folder)
+        closed, self.round = self.round, OpenRound(message.round + 1)
+        if message.keep:
+            self.kept += tuple(closed.received[site] for site in self.sites if site in closed.received)
         self._state = message.state
-        self._commit = asyncio.create_task(self._write_commit(message, trained))
+        self._commit = asyncio.create_task(self._write_commit(message, closed))
 
-    async def _write_commit(self, message: Commit, trained: dict[str, float]) -> None:
+    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model, Commit]:
+        """The model of a commit: a new one, or the one that there is; and the commit with what it is called."""
+        if message.file:
+            path = self.files.model(message.round, message.checksum)
+            return await asyncio.to_thread(take_model, message, folder, path), message
+        if self.model is None:
+            raise IntegrityError(f"commit of round {message.round} without a model, and there is none yet")
+        ref = self.model.ref
+        path = self.files.model(message.round, ref.checksum)
+        model = await asyncio.to_thread(same_model, self.model, message.round, path)
+        return model, attrs.evolve(message, size=ref.size, checksum=ref.checksum)
+
+    def _expected(self, message: Commit, closed: OpenRound) -> tuple[str, ...]:
+        """Sites that a round is incomplete without: those that were asked, and those that never came."""
+        if message.round < 0 or not message.file:
+            return ()
+        return tuple(one for one in self.spec.sites or self.sites if one in closed.asked or one not in self.sites)
+
+    async def _write_commit(self, message: Commit, closed: OpenRound) -> None:
         assert self.model is not None
-        expected = (self.spec.sites or self.sites) if message.round >= 0 else ()
+        trained, expected = closed.trained, self._expected(message, closed)
         partial = any(site not in trained for site in expected) and self.spec.quorum is None
-        means = message.metrics if self.spec.tracking else {}
-        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial, means)
+        means = message.metrics if self.spec.tracking and message.file else {}
+        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial, means, self.best)
         try:
             kept = self.spec.keep_rounds
             written = await commits.write(
@@ -444,9 +477,8 @@ class Run:
             )
             if not written:
                 return
-            self.row = attrs.evolve(
-                self.row, partial=self.row.partial or partial, metrics=message.metrics or self.row.metrics
-            )
+            metrics = message.metrics if message.file else self.row.metrics
+            self.row = attrs.evolve(self.row, partial=self.row.partial or partial, metrics=metrics)
             self.committed = message.round
         finally:
             self._commit = None
@@ -463,6 +495,9 @@ class Run:
         """The workflow has come to its end."""
         if self._commit is not None:
             await self._commit
+        if message.best and self.model is not None:
+            self.best = self.model.path
+        self.reports = message.reports
         if message.metrics:
             self.row = attrs.evolve(self.row, metrics=message.metrics)
             if self.spec.tracking:

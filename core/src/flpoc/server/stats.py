@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flpoc.server.views import iso
+from flpoc.wire.messages import PHASES
 
 if TYPE_CHECKING:
     from flpoc.server.runs import Run
@@ -60,7 +61,7 @@ def doing(run: Run, site: str) -> str:
         return "late"
     if site in run.in_line:
         return "waiting to upload"
-    return "evaluating" if assign.kind == "evaluate" else "training"
+    return PHASES[assign.kind]
 
 
 def _update(run: Run, site: str) -> dict[str, Any]:

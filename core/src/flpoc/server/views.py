@@ -133,7 +133,9 @@ async def round_rows(store: Store, row: JobRow, first: int = 0) -> list[dict[str
     """The committed rounds of a job's last run from *first* on, with their metrics."""
     import json
 
-    query = "SELECT round, metrics, committed FROM rounds WHERE job=? AND run=? AND round>=? ORDER BY round"
+    query = (
+        "SELECT round, metrics, committed FROM rounds WHERE job=? AND run=? AND round>=? AND trained=1 ORDER BY round"
+    )
     found = await store.read(lambda db: db.execute(query, (row.id, row.run, first)).fetchall())
     return [
         {"round": one["round"], "metrics": json.loads(one["metrics"]), "time": iso(one["committed"])} for one in found

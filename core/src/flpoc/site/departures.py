@@ -85,7 +85,7 @@ class Departures:
                 job=self._job, run=self._run, round=message.round, kind=message.kind, attempt=attempt.number,
                 size=message.size, checksum=message.checksum, weight=message.weight, params_type=message.params_type,
                 metrics=message.metrics if self._share_metrics else {},
-                meta=message.meta if self._share_metrics else {}, evaluates=message.evaluates,
+                meta=message.meta if self._share_metrics else {}, evaluates=message.evaluates, submits=message.submits,
             )  # fmt: skip
             box = self.outbox if self.gate is None else self._raw
             if len(self.outbox.all()) + len(self._raw.all()) >= MOST_OPEN:

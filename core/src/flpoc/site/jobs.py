@@ -287,7 +287,7 @@ class SiteJob:
                 await self._get_model(task, model)
             path = str(model)
             self.files.drop_models(task.round)
-        self._host.give(Give(task.round, task.kind, path))
+        self._host.give(Give(task.round, task.kind, path, task.meta))
 
     async def _get_model(self, task: Task, into: Path) -> None:
         assert task.model is not None

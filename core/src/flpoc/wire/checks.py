@@ -15,6 +15,7 @@ from flpoc.jobs.names import JOB_ID, SITE_NAME
 
 _XXH3 = re.compile(r"[0-9a-f]{32}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_REPORT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*/)*[A-Za-z0-9][A-Za-z0-9_-]*\.json\Z")
 _MOST = 1 << 62
 #: Numbers that one update may carry; logs of numbers may have more.
 MOST_METRICS = 1000
@@ -112,6 +113,14 @@ def metrics(_: Any, attribute: Any, value: dict[str, float]) -> None:
         metric_name(_, attribute, name)
         if not math.isfinite(number):
             raise ValueError(f"{attribute.name}: {name[:80]!r} is {number}")
+
+
+def reports(_: Any, attribute: Any, value: dict[str, Any]) -> None:
+    """JSON documents by the names of their files below a results folder."""
+    plain_json(_, attribute, value)
+    for name in value:
+        if len(name) > 200 or not _REPORT.match(name):
+            raise ValueError(f"{attribute.name}: {name[:80]!r} is not the name of a report, like folder/name.json")
 
 
 def plain_json(_: Any, attribute: Any, value: Any) -> None:

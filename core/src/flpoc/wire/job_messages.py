@@ -40,11 +40,12 @@ class TrainerStart:
 
 @attrs.frozen
 class Give:
-    """A task for the script; ``path`` is the model's file, empty when there is none yet."""
+    """A task for the script: ``path`` is the model's file, empty when there is none; ``meta`` goes with the model."""
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
     path: str
+    meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
 
 
 @attrs.frozen
@@ -61,6 +62,7 @@ class Submit:
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
     meta: dict[str, Any] = attrs.field(validator=checks.plain_json)
     evaluates: bool
+    submits: bool = False
 
 
 @attrs.frozen
@@ -123,7 +125,7 @@ class CommittedRound:
 
 @attrs.frozen
 class ControllerStart:
-    """What a controller needs to know: the job, its sites, and where it stands."""
+    """What a controller needs to know: the job, its sites, where it stands, and the updates that were kept."""
 
     job: str
     run: int
@@ -132,6 +134,7 @@ class ControllerStart:
     sites: tuple[str, ...]
     committed: CommittedRound | None
     plugins: tuple[str, ...] = ()
+    kept: tuple[SiteUpdate, ...] = ()
 
 
 @attrs.frozen
@@ -140,7 +143,8 @@ class Assign:
 
     Or a part of one: ``later`` are sites that are asked in the same round once
     these have answered, and ``file`` is a model in the controller's folder
-    that takes the place of the committed one for this task.
+    that takes the place of the committed one for this task. ``meta`` goes to the
+    scripts with it.
     """
 
     round: int = attrs.field(validator=checks.round_number)
@@ -151,6 +155,7 @@ class Assign:
     file: str = ""
     size: int = attrs.field(default=0, validator=checks.count)
     checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
+    meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
 
 
 @attrs.frozen
@@ -164,6 +169,7 @@ class SiteUpdate:
     metrics: dict[str, float]
     meta: dict[str, Any]
     evaluates: bool
+    submits: bool = False
 
 
 @attrs.frozen
@@ -177,14 +183,20 @@ class Closed:
 
 @attrs.frozen
 class Commit:
-    """The controller has the model of a round: a file in its folder, and what the next round needs to know."""
+    """The controller ends a round: a model's file in its folder, and what the next round needs to know.
+
+    Without a file the model stays the one that it was: the round was one of evaluation. ``best``: the model committed
+    before this one is the best so far. ``keep``: the updates of this round are needed until the job is over.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     file: str
     size: int = attrs.field(validator=checks.count)
-    checksum: str = attrs.field(validator=checks.checksum)
+    checksum: str = attrs.field(validator=checks.checksum_or_none)
     state: bytes
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
+    best: bool = False
+    keep: bool = False
 
 
 @attrs.frozen
@@ -196,9 +208,14 @@ class Committed:
 
 @attrs.frozen
 class Finished:
-    """The workflow has come to its end; ``metrics`` are about the last model."""
+    """The workflow has come to its end; ``metrics`` are about the last model.
+
+    ``best``: the last model is the best. ``reports``: JSON documents by file name below the job's results.
+    """
 
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
+    best: bool = False
+    reports: dict[str, Any] = attrs.field(factory=dict, validator=checks.reports)
 
 
 FROM_TRAINER = Family("trainer", LocalHello, Submit, Failed, Beat, Logged, plain_limit=PLAIN_BYTES)

@@ -23,7 +23,13 @@ PROTOCOL = 1
 #: Tensors up to this size ride in the control message; larger ones are transfers.
 INLINE_BYTES = 256 << 10
 
-TaskKind = Literal["train", "evaluate"]
+TaskKind = Literal["train", "evaluate", "submit_model"]
+#: What a site does that has such a task, for people.
+PHASES: dict[TaskKind, str] = {
+    "train": "training",
+    "evaluate": "evaluating",
+    "submit_model": "sending its own model",
+}
 Verdict = Literal["ALL", "HAVE", "WAIT", "STALE", "SUPERSEDED", "ABORTED", "REJECTED"]
 
 
@@ -102,6 +108,7 @@ class Announce:
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
     meta: dict[str, Any] = attrs.field(validator=checks.plain_json)
     evaluates: bool
+    submits: bool = False
     inline: bytes | None = None
 
 
@@ -187,12 +194,13 @@ class ModelRef:
 
 @attrs.frozen
 class Task:
-    """What a site is to do in a round; ``model`` is None in a first round without one."""
+    """What a site is to do in a round; ``model`` is None in a first round without one, ``meta`` is for the script."""
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
     total_rounds: int = attrs.field(validator=checks.count)
     model: ModelRef | None
+    meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
 
 
 @attrs.frozen

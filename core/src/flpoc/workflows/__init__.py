@@ -8,9 +8,9 @@ begins with what was committed last.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flpoc.aggregating import Aggregator, Update
     from flpoc.jobs.spec import JobSpec
     from flpoc.models.tensors import TensorFile
+    from flpoc.wire.messages import TaskKind
 
 
 @attrs.frozen
@@ -28,11 +29,13 @@ class RoundResult:
         updates: What came, in site order.
         missing: Sites that sent nothing, and why.
         evaluates: Whether every script that answered also handles evaluation.
+        submits: Whether every script that answered also hands over models of its own.
     """
 
     updates: tuple[Update, ...]
     missing: dict[str, str]
     evaluates: bool
+    submits: bool = False
 
 
 class Federation(ABC):
@@ -47,6 +50,8 @@ class Federation(ABC):
     state: bytes
     #: The committed model, mapped; None before there is one.
     model: TensorFile | None
+    #: Updates of the rounds that were committed with ``keep``, in order of rounds and sites; also after a restart.
+    kept: Sequence[Update]
     aggregator: Aggregator
     #: Where the workflow may make files; emptied with the attempt.
     folder: Path
@@ -58,8 +63,27 @@ class Federation(ABC):
         """Give the sites this model in the first round instead of none; not after a commit."""
 
     @abstractmethod
-    def collect(self, round_number: int, kind: Literal["train", "evaluate"]) -> RoundResult:
-        """Give all sites a task with the committed model; wait until the round is closed."""
+    def collect(
+        self,
+        round_number: int,
+        kind: TaskKind,
+        *,
+        sites: Sequence[str] | None = None,
+        model: Path | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundResult:
+        """Give sites a task; wait until the round is closed.
+
+        Args:
+            round_number: The round; the one after the last that was committed.
+            kind: ``train``, ``evaluate``, or ``submit_model`` for a model of the site's own.
+            sites: Who is asked; None for all.
+            model: What the task is about, a file in :attr:`folder` that is taken away; None for the committed model.
+            meta: Plain JSON data that scripts find in the ``meta`` of the model.
+
+        Returns:
+            What came. Updates that answer ``evaluate`` have no tensors.
+        """
 
     def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
         """Have one site train, and wait for it: for rounds in which sites are asked one after the other.
@@ -79,12 +103,39 @@ class Federation(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def commit(self, round_number: int, model: Path, state: bytes, metrics: dict[str, float]) -> None:
-        """Make *model* the committed one; returns at once, the next round may begin."""
+    def commit(
+        self,
+        round_number: int,
+        model: Path | None,
+        state: bytes,
+        metrics: dict[str, float],
+        *,
+        best: bool = False,
+        keep: bool = False,
+    ) -> None:
+        """End a round; returns at once, the next round may begin.
+
+        Args:
+            round_number: The round.
+            model: The model that came of it, a file in :attr:`folder` that is taken away; None if the model stays as
+                it was, as in a round of evaluation, which then counts for nobody.
+            state: What :attr:`state` is to be if the controller is started again.
+            metrics: Numbers about the model that the round began with.
+            best: That model is the best so far.
+            keep: The updates of this round are needed later, as :attr:`kept`.
+        """
 
     @abstractmethod
-    def finish(self, metrics: dict[str, float]) -> None:
-        """The job has come to its end; returns when everything is committed."""
+    def finish(
+        self, metrics: dict[str, float], *, best: bool = False, reports: Mapping[str, Any] | None = None
+    ) -> None:
+        """The job has come to its end, at any round; returns when everything is committed.
+
+        Args:
+            metrics: Numbers about the last model.
+            best: The last model is the best.
+            reports: Plain JSON data by file name, to be found among the job's results.
+        """
 
 
 class Workflow(ABC):
