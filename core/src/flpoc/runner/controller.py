@@ -119,7 +119,7 @@ class Controller(Federation):
         handed = (named.file, named.size, named.checksum)
         result = self._ask(Assign(round_number, kind, asked, given is not None, (), *handed, dict(meta or {})))
         if kind != "evaluate":
-            _check_alike(result.updates)
+            check_alike(result.updates)
         return result
 
     def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
@@ -211,14 +211,14 @@ def _update(update: SiteUpdate) -> Update:
     return Update(update.site, update.weight, model, update.params_type, update.metrics, update.meta)
 
 
-def _check_alike(updates: tuple[Update, ...]) -> None:
+def check_alike(updates: tuple[Update, ...]) -> None:
     """In a round without a model, the first site in order says what tensors there are."""
     for update in updates[1:]:
         if difference := update.model.header.same_layout(updates[0].model.header):
             raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
 
 
-def _made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
+def made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
     """Make a component; one that is something else is refused here, with its plugin, instead of where it is used."""
     made = plugins.create(kind, name, settings)
     if not isinstance(made, wanted):
@@ -232,8 +232,8 @@ def main() -> int:
     try:
         plugins = Plugins.of_kit(controller.plugins)
         job = controller.job
-        controller.aggregator = _made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
-        workflow = _made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
+        controller.aggregator = made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
+        workflow = made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
         workflow.run(controller)
     except _JobOver:
         return 0

@@ -20,13 +20,11 @@ class Ending:
 
     Attributes:
         code: Its exit code; negative for a signal, None if nobody knows.
-        joined: It had begun to take part in the job.
         peak_rss: Bytes of main memory that it took at most, if known.
         reason: What its launcher says about it.
     """
 
     code: int | None
-    joined: bool = True
     peak_rss: int | None = None
     reason: str = ""
 

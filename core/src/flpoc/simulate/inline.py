@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flpoc.jobs.attempts import GPUS
@@ -31,13 +31,15 @@ class InlinePool(Pool):
         if settings.log_mode:
             set_script_mode(settings.log_mode)
 
-    def perform(self, tasks: Sequence[SiteTask], deadline: float | None) -> Iterator[Answer | Heard]:
+    def perform(
+        self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
+    ) -> Iterator[Answer | Heard]:
         until = None if deadline is None else time.monotonic() + deadline
-        for task in tasks:
+        for site in sites:
             if until is not None and time.monotonic() >= until:
-                yield Answer(task.site, "late")
+                yield Answer(site, "late")
             else:
-                yield from self._do(task)
+                yield from self._do(task_of(site))
 
     def _do(self, task: SiteTask) -> Iterator[Answer | Heard]:
         said: list[Any] = []

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,8 @@ class ProcessPool(Pool):
         self._workers: list[_Worker] = []
         self._of_site: dict[str, _Worker] = {}
         self._idle: list[_Worker] = []
-        self._queue: deque[SiteTask] = deque()
-        self._waiting: dict[str, SiteTask] = {}
+        self._queue: deque[str] = deque()
+        self._waiting: dict[str, None] = {}
         self._launches: Counter[tuple[str, int]] = Counter()
         self._selector = selectors.DefaultSelector()
         self._numbers = iter(range(1 << 30))
@@ -122,10 +122,11 @@ class ProcessPool(Pool):
 
     # -- tasks
 
-    def perform(self, tasks: Sequence[SiteTask], deadline: float | None) -> Iterator[Answer | Heard]:
+    def perform(
+        self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
+    ) -> Iterator[Answer | Heard]:
         until = None if deadline is None else time.monotonic() + deadline
-        self._waiting = {task.site: task for task in tasks}
-        self._queue = deque(tasks)
+        self._waiting, self._queue, self._task_of = dict.fromkeys(sites), deque(sites), task_of
         while self._waiting:
             self._deal()
             if until is not None and time.monotonic() >= until:
@@ -136,22 +137,21 @@ class ProcessPool(Pool):
     def _deal(self) -> None:
         """Give tasks to workers as long as there are both."""
         while self._queue:
-            task = self._queue[0]
-            worker = self._worker_for(task)
+            worker = self._worker_for(self._queue[0])
             if worker is None:
                 return
-            self._queue.popleft()
+            task = self._task_of(self._queue.popleft())
             new = not worker.site
             self._launches[task.site, task.give.round] += new
             worker.site, worker.stage, worker.task, worker.submit = task.site, task.stage, task, None
             worker.moved = time.monotonic()
             worker.send(*((task.stage,) if new else ()), task.give)
 
-    def _worker_for(self, task: SiteTask) -> _Worker | None:
+    def _worker_for(self, site: str) -> _Worker | None:
         if self._settings.own:
-            if task.site not in self._of_site:
-                self._of_site[task.site] = self._fork()
-            return self._of_site[task.site]
+            if site not in self._of_site:
+                self._of_site[site] = self._fork()
+            return self._of_site[site]
         if not self._idle and len(self._workers) < self._settings.workers:
             self._idle.append(self._fork())
         return self._idle.pop() if self._idle else None
@@ -213,7 +213,8 @@ class ProcessPool(Pool):
 
     def _answered(self, worker: _Worker) -> Iterator[Answer]:
         worker.task = None
-        if self._waiting.pop(worker.site, None) is not None:
+        if worker.site in self._waiting:
+            del self._waiting[worker.site]
             yield Answer(worker.site, "answered", worker.submit)
 
     def _script_ended(self, worker: _Worker, ended: Ended) -> Iterator[Answer]:
@@ -221,17 +222,17 @@ class ProcessPool(Pool):
         if worker.submit is not None and ended.code == 0:
             yield from self._answered(worker)
         elif worker.task is not None:
-            yield from self._failed(worker, Ending(ended.code, ended.calls > 0))
+            yield from self._failed(worker, Ending(ended.code), ended.calls > 0)
         worker.site, worker.task, worker.submit, worker.failed, worker.ended = "", None, None, None, None
         self._idle.append(worker)
 
-    def _failed(self, worker: _Worker, ending: Ending) -> Iterator[Answer]:
+    def _failed(self, worker: _Worker, ending: Ending, joined: bool = True) -> Iterator[Answer]:
         task, worker.task = worker.task, None
         if worker.submit is not None and not self._settings.own:
             (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
         assert worker.stage is not None
         tail = _tail(Path(worker.stage.log))
-        round_number = task.give.round if task is not None and ending.joined else None
+        round_number = task.give.round if task is not None and joined else None
         cause = cause_of_end(worker.site, worker.failed, ending, round_number, tail)
         self._waiting.pop(worker.site, None)
         yield Answer(worker.site, "failed", cause=cause)
@@ -247,15 +248,15 @@ class ProcessPool(Pool):
         killed = code < 0 and worker.failed is None
         if task is None:
             if self._settings.own and not killed:
-                yield from self._failed(worker, Ending(code, True, peak))
+                yield from self._failed(worker, Ending(code, peak))
             return
         if killed and self._launches[task.site, task.give.round] < LAUNCHES:
             if worker.submit is not None:
                 (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
-            self._queue.appendleft(task)
+            self._queue.appendleft(task.site)
             return
         joined = worker.ended is None or worker.ended.calls > 0
-        yield from self._failed(worker, Ending(code, joined, peak))
+        yield from self._failed(worker, Ending(code, peak), joined)
 
     def _stalled(self, busy: list[_Worker]) -> Iterator[Answer]:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import attrs
@@ -54,11 +54,14 @@ class Pool(ABC):
     """What performs tasks."""
 
     @abstractmethod
-    def perform(self, tasks: Sequence[SiteTask], deadline: float | None) -> Iterator[Answer | Heard]:
-        """Perform all tasks; gives what came of each as it comes, in any order.
+    def perform(
+        self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
+    ) -> Iterator[Answer | Heard]:
+        """Have each site do its task; gives what came of each as it comes, in any order.
 
         Args:
-            tasks: At most one of a site.
+            sites: Who has one.
+            task_of: Its task; asked for when it begins.
             deadline: Seconds after which those that are not answered are late; None for no limit.
         """
 

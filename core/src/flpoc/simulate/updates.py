@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +36,8 @@ class Pack:
     """Many model files in one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        path.unlink(missing_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path.unlink()  # gone with the last who looks into it
         self._size = 0
         self._maps: dict[int, mmap.mmap] = {}
         self._layouts: dict[bytes, Header] = {}
@@ -55,8 +53,7 @@ class Pack:
             # models of the same layout share what is known of it
             header = self._layouts.setdefault(head, header)
             place = self._size
-            for _ in _copied(file.fileno(), self._fd, header.total_bytes, place):
-                pass
+            _copy(file.fileno(), self._fd, header.total_bytes, place)
         path.unlink()
         self._size = place + -(-header.total_bytes // _ALIGNED) * _ALIGNED
         return PackedTensors(self, header, head, path.name, place)
@@ -70,8 +67,7 @@ class Pack:
         return found
 
     def close(self) -> None:
-        """Let go of the file, and delete it."""
-        self._path.unlink(missing_ok=True)
+        """Let go of the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -81,9 +77,47 @@ class Pack:
         self._maps.clear()
 
 
-def _copied(source: int, target: int, size: int, place: int) -> Iterator[int]:
+def _copy(source: int, target: int, size: int, place: int) -> None:
     done = 0
     while done < size:
         data = os.pread(source, min(size - done, 4 << 20), done)
         done += os.pwrite(target, data, place + done)
-        yield done
+
+
+class RoundFiles:
+    """The files of a round's updates.
+
+    Args:
+        folder: Where answers go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._many = False
+        self._pack: Pack | None = None
+        self._files: list[Path] = []
+
+    def expect(self, count: int) -> None:
+        """So many may come."""
+        self._many = self._many or count > MOST_FILES
+
+    def take(self, name: str) -> TensorFile:
+        """Open an update.
+
+        Raises:
+            IntegrityError: It is not a sound safetensors file.
+        """
+        path = self._folder / name
+        if self._many:
+            self._pack = self._pack or Pack(self._folder / "pack")
+            return self._pack.add(path)
+        self._files.append(path)
+        return TensorFile.open(path)
+
+    def close(self) -> None:
+        """Delete them."""
+        if self._pack is not None:
+            self._pack.close()
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        self._files.clear()

@@ -22,6 +22,7 @@ from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.jobs.states import Cause
 from flpoc.provision.identity import Identity, identity_of
+from flpoc.runner.endings import STOP_GRACE
 from flpoc.site.departures import AGAIN_LATER, DepartureEvents, Departures
 from flpoc.site.files import SiteFiles
 from flpoc.site.gate_host import GateHost
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flpoc.site")
 
-#: Seconds that a script gets to end by itself when it is stopped.
-STOP_GRACE = 2.0
 #: Seconds between two messages that only say that something moves.
 PROGRESS_GAP = 0.1
 #: What an archive may take for a file besides its bytes: names of up to 4 KiB, twice.
