@@ -9,6 +9,7 @@ Nothing is isolated here: scripts run with all rights of the user.
 
 from __future__ import annotations
 
-from flpoc.simulate.starting import Outcome, run
+from flpoc.simulate.outcome import Outcome
+from flpoc.simulate.starting import run
 
 __all__ = ["Outcome", "run"]

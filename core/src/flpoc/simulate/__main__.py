@@ -24,7 +24,7 @@ from flpoc.simulate.worker import settle_memory
 def main() -> int:
     news = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    order = structure(parse_json(sys.stdin.buffer.raw.readline(), "order"), Order)
+    order = structure(parse_json(_first_line(0), "order"), Order)
     sys.dont_write_bytecode = True
     _raise_limit()
 
@@ -45,6 +45,14 @@ def main() -> int:
         return error.exit_status
     say(**attrs.asdict(outcome, filter=lambda field, _: field.name != "results"), results=str(outcome.results))
     return 0
+
+
+def _first_line(file: int) -> bytes:
+    """The order; what comes after it is left where it is."""
+    line = b""
+    while not line.endswith(b"\n") and (part := os.read(file, 1 << 16)):
+        line += part
+    return line
 
 
 def _raise_limit() -> None:

@@ -117,7 +117,7 @@ def _course(federation: SimulatedFederation, plugins: Plugins, names: tuple[str,
         return _End(JobState.ABORTED)
     except Exception as error:  # noqa: BLE001 - whatever a workflow raises is the job's first cause
         if isinstance(error, FlpocError):
-            print(error.message, file=sys.stderr)
+            sys.stderr.write(f"{error.message}\n")
         else:
             traceback.print_exc()
         failed = blame(error, round_number=federation.round_now, phase="aggregating", plugins=names)

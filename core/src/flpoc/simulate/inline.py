@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from flpoc.jobs.attempts import GPUS
@@ -33,7 +33,7 @@ class InlinePool(Pool):
 
     def perform(
         self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
-    ) -> Iterator[Answer | Heard]:
+    ) -> Generator[Answer | Heard, None, None]:
         until = None if deadline is None else time.monotonic() + deadline
         for site in sites:
             if until is not None and time.monotonic() >= until:
@@ -68,5 +68,3 @@ class InlinePool(Pool):
     def close(self, *, grace: float) -> Iterator[Heard]:
         del grace
         yield from ()
-
-

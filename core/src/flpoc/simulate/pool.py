@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class ProcessPool(Pool):
 
     def perform(
         self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
-    ) -> Iterator[Answer | Heard]:
+    ) -> Generator[Answer | Heard, None, None]:
         until = None if deadline is None else time.monotonic() + deadline
         self._waiting, self._queue, self._task_of = dict.fromkeys(sites), deque(sites), task_of
         while self._waiting:
@@ -360,5 +360,3 @@ def _tail(log: Path) -> tuple[str, ...]:
             return tuple(file.read().decode(errors="replace").splitlines()[-40:])
     except FileNotFoundError:
         return ()
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -72,10 +73,8 @@ class Workspace:
     def _put(self, results: Path, target: Path) -> Path:
         while True:
             old = self.folder / "old"
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 target.rename(old)
-            except FileNotFoundError:
-                pass
             try:
                 results.rename(target)
                 return target

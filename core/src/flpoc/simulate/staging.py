@@ -46,7 +46,7 @@ class SimulatedOwner:
             return
         kept = self.updates / f"{message.round}.{self.stage.start.site}.{message.checksum}.safetensors"
         try:
-            os.rename(self.folder / message.file, kept)
+            (self.folder / message.file).rename(kept)
         except OSError as error:
             raise ResourceError(f"{kept.name}: cannot be kept: {error.strerror}") from error
         self.say(attrs.evolve(message, file=kept.name))
@@ -81,9 +81,7 @@ class Scripts:
             found = self._compiled[path] = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
         return found
 
-    def run(
-        self, stage: Stage, task: Give | None, owner: SimulatedOwner, begun: Callable[[], object] = int
-    ) -> int:
+    def run(self, stage: Stage, task: Give | None, owner: SimulatedOwner, begun: Callable[[], object] = int) -> int:
         """Run a site's script to its end in this thread; gives what its process would have ended with.
 
         Args:
@@ -118,7 +116,7 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
     """Be a process that was started with this script, for a while."""
     main = ModuleType("__main__")
     main.__dict__.update(__file__=stage.script, __builtins__=__builtins__)
-    before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), os.getcwd()
+    before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), Path.cwd()
     sys.modules["__main__"] = main
     sys.argv = [stage.script, *stage.args]
     sys.path[0] = str(Path(stage.script).parent)
@@ -137,11 +135,10 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
 
 
 def _restore(environ: dict[str, str]) -> None:
-    for key in [key for key in os.environ if key not in environ]:
+    now = dict(os.environ)
+    for key in now.keys() - environ.keys():
         del os.environ[key]
-    for key, value in environ.items():
-        if os.environ.get(key) != value:
-            os.environ[key] = value
+    os.environ.update({key: value for key, value in environ.items() if now.get(key) != value})
 
 
 def _report(error: BaseException, script: Script, stage: Stage) -> int:

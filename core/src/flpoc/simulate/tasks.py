@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal
 
 import attrs
@@ -56,7 +56,7 @@ class Pool(ABC):
     @abstractmethod
     def perform(
         self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
-    ) -> Iterator[Answer | Heard]:
+    ) -> Generator[Answer | Heard, None, None]:
         """Have each site do its task; gives what came of each as it comes, in any order.
 
         Args:

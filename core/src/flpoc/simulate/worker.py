@@ -163,7 +163,7 @@ def _empty(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            os.unlink(entry.path)
+            Path(entry).unlink()
 
 
 def settle_memory() -> None:
