@@ -26,7 +26,7 @@ def check_layout(header: Header, params_type: str, given: Header | None, *, know
         return
     if partial:
         return
-    if difference := header.same_layout(given):
+    if difference := given.same_layout(header):
         raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
 
 

@@ -46,7 +46,12 @@ class _End:
 
 
 def simulate(
-    order: Order, progress: Progress, *, pool: Callable[[PoolSettings], Pool], hangs_up: int | None = None
+    order: Order,
+    progress: Progress,
+    *,
+    pool: Callable[[PoolSettings], Pool],
+    in_process: bool = False,
+    hangs_up: int | None = None,
 ) -> Outcome:
     """Simulate a job.
 
@@ -54,6 +59,7 @@ def simulate(
         order: What is to be simulated.
         progress: Told of every round.
         pool: Makes what performs the tasks.
+        in_process: No site has a process of its own.
         hangs_up: A file that ends when nobody waits any more.
 
     Raises:
@@ -67,9 +73,10 @@ def simulate(
     code = folder / "code"
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
         preload(code, {script.script for script in spec.scripts.values()})
+        count = order.workers or orders.default_workers(len(sites))
         settings = PoolSettings(
-            workers=order.workers,
-            own=len(sites) <= order.workers,
+            workers=count,
+            own=len(sites) <= count and not in_process,
             folder=workspace.made("work"),
             updates=workspace.folder / "updates",
             gpus=order.gpus,
@@ -85,7 +92,7 @@ def simulate(
         )  # fmt: skip
         end = _run(federation, plugins, names, workers)
         path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
-    return Outcome(end.state.value, end.cause, path, spec.quorum is not None)
+    return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
 
 
 def _plugins() -> Plugins:

@@ -20,7 +20,6 @@ MOST_PROCESSES = 32
 #: Where results go if nobody says where.
 ROOT_VARIABLE = "FLPOC_SIMULATOR_WORKSPACE_ROOT"
 DEFAULT_ROOT = "/tmp/flpoc/simulation"  # noqa: S108 - made 0700, and refused when it is somebody else's
-_GROUPS = re.compile(r"\[([0-9, ]*)\]|([^\[\],\s]+)")
 
 
 @attrs.frozen
@@ -29,8 +28,8 @@ class Order:
 
     Attributes:
         folder: The job folder.
-        sites: Names of the sites, in site order.
-        workers: How many processes at most.
+        sites: Names of the sites that there are; empty for those of the job.
+        workers: How many processes at most; 0 for as many as seem right.
         workspace: The folder that gets a folder of results.
         gpus: Graphics processors of the workers, dealt in turn.
         log_mode: How scripts log; empty for as Python does.
@@ -68,11 +67,14 @@ def read(folder: Path) -> tuple[Path, JobSpec]:
 
 
 def sites_of(spec: JobSpec, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The sites that take part, in site order, of those that there are.
+    """The sites that take part, in site order, of those that there are; if none are named, of those of the job.
 
     Raises:
         UsageError: A name is none, is given twice, or the job needs other sites.
     """
+    if not wanted:
+        enough = range(1, max(2, spec.least) + 1)
+        wanted = tuple(dict.fromkeys((*spec.sites, *spec.mandatory_sites))) or [f"site-{one}" for one in enough]
     for site in wanted:
         if not SITE_NAME.match(site):
             raise UsageError(f"{site[:80]!r} is not a site name", hint="letters, digits, _ and -, at most 63")

@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from flpoc.errors import InternalError, from_code
 from flpoc.jobs.attempts import environment
 from flpoc.jobs.states import Cause
 from flpoc.launching import Needs
 from flpoc.settings import plain, structure
-from flpoc.simulate.order import Order, default_workers, groups_of, mode_of, root
+from flpoc.simulate.order import Order, groups_of, mode_of, root
 from flpoc.simulate.outcome import Outcome
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -29,7 +27,7 @@ _LAST_LINES = 20
 def run(
     folder: Path,
     *,
-    sites: Sequence[str],
+    sites: Sequence[str] = (),
     workers: int | None = None,
     workspace: Path | str | None = None,
     gpus: str | Sequence[str] = "",
@@ -41,7 +39,7 @@ def run(
 
     Args:
         folder: The job folder.
-        sites: Names of the sites that there are.
+        sites: Names of the sites that there are; none: those that the job names, else as many as it needs, at least 2.
         workers: How many processes at most. With one for each site, a site's script runs once, as in a real run; with
             fewer, it is started anew for every task. None: one for each of up to 32 sites, else one a processor.
         workspace: The folder that gets a folder of results named after the job; None: what
@@ -58,17 +56,19 @@ def run(
     order = Order(
         folder=str(Path(folder).absolute()),
         sites=tuple(sites),
-        workers=workers or default_workers(len(sites)),
+        workers=workers or 0,
         workspace=str(where),
         gpus=groups_of(gpus),
         log_mode=mode_of(log_config),
     )
     told = progress or _ignore
     if in_process:
+        if "numpy" not in sys.modules:  # it reads them once
+            os.environ.update({key: value for key, value in _environment(order).items() if key.endswith("_THREADS")})
         from flpoc.simulate.engine import simulate
         from flpoc.simulate.inline import InlinePool
 
-        return simulate(attrs.evolve(order, workers=0), told, pool=InlinePool)
+        return simulate(order, told, pool=InlinePool, in_process=True)
     with tempfile.TemporaryFile() as log:
         return _follow(_start(order, log), told, log)
 
@@ -119,4 +119,4 @@ def _follow(process: subprocess.Popen[bytes], progress: Progress, log: Any) -> O
         tail = log.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
         raise InternalError(f"the simulation ended with {process.returncode}: {' | '.join(tail[-3:])}")
     cause = structure(said["cause"], Cause) if said["cause"] is not None else None
-    return Outcome(said["state"], cause, Path(said["results"]), said["partial_allowed"])
+    return Outcome(said["name"], said["state"], cause, Path(said["results"]), said["partial_allowed"])
