@@ -20,7 +20,6 @@ from flpoc.errors import FlpocError, IntegrityError, ResourceError, ServiceError
 from flpoc.jobs.spec import JobSpec, SignedJob
 from flpoc.jobs.states import Cause, JobState
 from flpoc.models.header import Header
-from flpoc.runner.endings import stalled
 from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
@@ -30,6 +29,7 @@ from flpoc.server.models import Model, check_room, header_of, load_model, same_m
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
+from flpoc.wire.endings import stalled
 from flpoc.wire.job_messages import (
     Assign,
     Commit,

@@ -9,10 +9,10 @@ from typing import Any
 
 from flpoc.jobs.attempts import GPUS
 from flpoc.log_modes import set_script_mode
-from flpoc.runner.endings import Ending, cause_of_end
 from flpoc.simulate.pool import PoolSettings
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
+from flpoc.wire.endings import Ending, cause_of_end
 from flpoc.wire.job_messages import Failed, Logged, Submit
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import attrs
 
 from flpoc.jobs.attempts import GPUS
-from flpoc.runner.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end, stalled
 from flpoc.simulate.messages import FROM_WORKER, Ended, Stage
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.worker import WorkerPlace, collect_output, work
+from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end, stalled
 from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

@@ -22,7 +22,6 @@ from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.jobs.states import Cause
 from flpoc.provision.identity import Identity, identity_of
-from flpoc.runner.endings import STOP_GRACE
 from flpoc.site.departures import AGAIN_LATER, DepartureEvents, Departures
 from flpoc.site.files import SiteFiles
 from flpoc.site.gate_host import GateHost
@@ -30,6 +29,7 @@ from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
+from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.job_messages import Give, Logged
 from flpoc.wire.messages import (
     INLINE_BYTES,

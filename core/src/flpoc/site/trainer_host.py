@@ -18,8 +18,8 @@ from flpoc.jobs.attempts import GPUS, Attempt, Attempts, program_path, signal_na
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
-from flpoc.runner.endings import LAUNCHES, Ending, cause_of_end
 from flpoc.site.files import SiteFiles
+from flpoc.wire.endings import LAUNCHES, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
