@@ -87,6 +87,8 @@ class Run:
         #: JSON documents that the workflow has made, by file name.
         self.reports: dict[str, Any] = {}
         self.committed = -1
+        #: The newest committed round that an answer of a site was counted in.
+        self._counted: dict[str, int] = {}
         #: Sites whose upload waits for its turn; being in line counts as progress.
         self.in_line: set[str] = set()
         self.over = False
@@ -117,6 +119,7 @@ class Run:
             self.best = path.with_name(last.best) if last.best else None
             self.state_file = path.with_name(last.state_file) if last.state_file else None
             self.kept = await self._kept()
+        self._counted = await self.records.counted()
         self.failures = await self.records.failures()
         number = last.round + 1 if last is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
@@ -147,9 +150,11 @@ class Run:
         if self.over or site not in self.sites or site in self.failures:
             return JobWant(self.id, self.row.run, "drop")
         job = SignedJob(self.row.manifest, self.row.signature, self.row.certificate) if signed else None
+        counted = self.next_round if site in self.round.received else self._counted.get(site, -1)
         return JobWant(
-            self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site), self.committed
-        )
+            self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site),
+            self.committed, counted,
+        )  # fmt: skip
 
     def _task(self, site: str) -> Task | None:
         assign = self.round.assign
@@ -455,6 +460,7 @@ class Run:
             into = self.files.state(message.round, message.state_checksum)
             self.state_file = await asyncio.to_thread(take_state, message, folder, into)
         closed, self.round = self.round, OpenRound(message.round + 1)
+        self._counted.update(dict.fromkeys(closed.received, message.round))
         if message.keep:
             self.kept += tuple(closed.received[site] for site in self.sites if site in closed.received)
         self._state = message.state
