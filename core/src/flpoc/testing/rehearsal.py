@@ -18,7 +18,7 @@ import numpy as np
 
 from flpoc.aggregating import Aggregator, Update
 from flpoc.jobs.spec import JobSpec, ScriptSpec
-from flpoc.models.checksums import sha256_file
+from flpoc.models.checksums import checksum_file, sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.workflows import Federation, RoundResult, Workflow
 from flpoc.workflows.mean import WeightedMean
@@ -70,9 +70,19 @@ class Reply:
 
 @attrs.frozen
 class Commit:
-    """A round that was committed; ``sha256`` is that of the model there is from then on, empty if there is none."""
+    """A round that was committed.
+
+    Attributes:
+        round: Its number.
+        made: Whether a new model came of it.
+        sha256: Of the model that there is from then on; empty if there is none.
+        metrics: Numbers about the model that the round began with.
+        best: Whether that one is the best so far.
+        keep: Whether its updates are needed later.
+    """
 
     round: int
+    made: bool
     sha256: str
     metrics: dict[str, float]
     best: bool
@@ -86,6 +96,16 @@ class End:
     metrics: dict[str, float]
     best: bool
     reports: dict[str, Any]
+
+
+@attrs.frozen
+class _Received:
+    """An update as it came."""
+
+    update: Update
+    path: Path
+    checksum: str
+    words: str
 
 
 #: What a site does; None: it sends nothing, and takes no further part.
@@ -108,6 +128,12 @@ def adding_changes(task: Task) -> Reply:
     if task.model is None or reply.params is None:
         return reply
     return attrs.evolve(reply, params={"w": reply.params["w"] - task.model["w"]}, params_type="DIFF")
+
+
+def never(number: int, call: str) -> bool:
+    """Let a controller live."""
+    del number, call
+    return False
 
 
 class KilledError(BaseException):
@@ -171,6 +197,7 @@ class Rehearsal:
         self.lost: dict[str, str] = {}
         self.answers: dict[str, tuple[Any, Update]] = {}
         self.attempts = 0
+        self.received: list[_Received] = []
 
     def run(self, make: Callable[[], Workflow]) -> Rehearsal:
         """Let a controller run to the end."""
@@ -178,15 +205,30 @@ class Rehearsal:
         assert self.end is not None, "the workflow has come back without calling finish"
         return self
 
-    def attempt(self, workflow: Workflow, *, killed_at: int | None = None, after: bool = False) -> None:
-        """Let one controller run, and kill it at a call (counted from 0): before it is made, or *after*."""
+    def attempt(self, workflow: Workflow, kill: Callable[[int, str], bool] = never, *, after: bool = False) -> None:
+        """Let one controller run, and kill it at the first call for which *kill* says so, before it is made or *after*.
+
+        Args:
+            workflow: What it runs.
+            kill: Given the number of a call, from 0 on, and what is called.
+            after: The call has been made, but the controller does not hear of it any more.
+        """
         self.attempts += 1
         folder = self.folder / f"attempt-{self.attempts}"
         folder.mkdir(parents=True)
         try:
-            workflow.run(Rehearsed(self, folder, killed_at, after=after))
+            workflow.run(Rehearsed(self, folder, kill, after=after))
         except KilledError:
             return
+
+    def touched(self) -> str:
+        """What has become of updates that should be as they came; empty if they are."""
+        for one in self.received:
+            if checksum_file(one.path) != one.checksum:
+                return f"the file of {one.update.site} was changed"
+            if _words(one.update) != one.words:
+                return f"what {one.update.site} said was changed"
+        return ""
 
     @property
     def outcome(self) -> tuple[Any, ...]:
@@ -204,9 +246,10 @@ class Rehearsal:
 class Rehearsed(Federation):
     """The rehearsal as one controller sees it."""
 
-    def __init__(self, known: Rehearsal, folder: Path, killed_at: int | None, *, after: bool) -> None:
+    def __init__(self, known: Rehearsal, folder: Path, kill: Callable[[int, str], bool], *, after: bool) -> None:
         self._known = known
-        self._killed_at, self._after = killed_at, after
+        self._kill, self._after = kill, after
+        self._handed: dict[Path, Path] = {}
         self.job, self.sites, self.next_round, self.state = known.spec, known.sites, known.next_round, known.state
         self.model = _opened(known.model)
         self.best_model = _opened(known.best)
@@ -217,13 +260,14 @@ class Rehearsed(Federation):
             self.aggregator.restore_file(TensorFile.open(known.state_file))
         known.calls = 0
 
-    def _called(self, act: Callable[[], Any]) -> Any:
+    def _called(self, what: str, act: Callable[[], Any]) -> Any:
         assert self._known.end is None, "the workflow goes on after finish"
         number, self._known.calls = self._known.calls, self._known.calls + 1
-        if number == self._killed_at and not self._after:
+        killed = self._kill(number, what)
+        if killed and not self._after:
             raise KilledError
         result = act()
-        if number == self._killed_at:
+        if killed:
             raise KilledError
         return result
 
@@ -236,7 +280,7 @@ class Rehearsed(Federation):
                 write_tensors(copy, tensors)
             self._take(copy, "initial")
 
-        self._called(act)
+        self._called("start_from", act)
 
     def collect(
         self,
@@ -252,7 +296,11 @@ class Rehearsed(Federation):
         assert asked, f"round {round_number}: nobody is asked"
         assert set(asked) <= set(self._known.sites), f"round {round_number}: {sorted(asked)} are not all in the job"
         order = [site for site in self._known.sites if site in asked]
-        found: RoundResult = self._called(lambda: self._asked(round_number, kind, order, model, dict(meta or {})))
+
+        def act() -> RoundResult:
+            return self._asked(round_number, kind, order, model=model, meta=dict(meta or {}))
+
+        found: RoundResult = self._called("collect", act)
         return found
 
     def visit(
@@ -264,30 +312,48 @@ class Rehearsed(Federation):
         *,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundResult:
-        found: RoundResult = self._called(lambda: self._asked(round_number, "train", [site], model, dict(meta or {})))
+        def act() -> RoundResult:
+            return self._asked(round_number, "train", [site], model=model, meta=dict(meta or {}), later=later)
+
+        found: RoundResult = self._called("visit", act)
         return found
 
     def _asked(
-        self, number: int, kind: TaskKind, sites: list[str], model: Path | None, meta: dict[str, Any]
+        self,
+        number: int,
+        kind: TaskKind,
+        sites: list[str],
+        *,
+        model: Path | None,
+        meta: dict[str, Any],
+        later: Sequence[str] = (),
     ) -> RoundResult:
         known = self._known
         assert number == known.next_round, f"round {number} was asked for; {known.next_round} is open"
         assert json.loads(json.dumps(meta)) == meta, "meta is not plain JSON data"
         given = known.model
         if model is not None:
-            given = self._taken(model, f"handed.{number}") if model.exists() else known.folder / f"handed.{number}"
+            given = self._taken(model, f"handed.{number}")
         key = (number, kind, sha256_file(given) if given is not None else "", json.dumps(meta, sort_keys=True))
         for site in sites:
             if site in known.answers:
                 assert known.answers[site][0] == key, f"round {number}: {site} was asked something else before"
             elif site not in known.lost:
-                self._ask(Task(site, number, kind, None if given is None else TensorFile.open(given).arrays(), meta), key)
+                self._ask(
+                    Task(site, number, kind, None if given is None else TensorFile.open(given).arrays(), meta), key
+                )
         here = [site for site in sites if site in known.answers]
-        quorum = known.spec.quorum if known.spec.quorum is not None else len(known.sites)
-        assert len(here) >= min(quorum, len(sites)), f"round {number}: too few answers; the job has failed"
+        self._check_quorum(number, sites, later)
         missing = {site: known.lost.get(site, "late: round_deadline") for site in sites if site not in here}
         updates = tuple(known.answers[site][1] for site in here)
         return RoundResult(updates, missing, known.evaluates and bool(here), known.submits and bool(here))
+
+    def _check_quorum(self, number: int, sites: Sequence[str], later: Sequence[str]) -> None:
+        known = self._known
+        quorum = known.spec.quorum if known.spec.quorum is not None else len(known.sites)
+        here = {*known.answers, *(site for site in later if site not in known.lost)}
+        enough = len(here) >= min(quorum, len({*here, *sites, *later}))
+        assert enough, f"round {number}: too few answers; the job has failed"
 
     def _ask(self, task: Task, key: Any) -> None:
         known = self._known
@@ -299,7 +365,9 @@ class Rehearsed(Federation):
         path = known.folder / f"update.{task.round}.{task.site}.safetensors"
         write_tensors(path, reply.params or {})
         said = (reply.params_type, dict(reply.metrics), dict(reply.meta))
-        known.answers[task.site] = (key, Update(task.site, reply.weight, TensorFile.open(path), *said))
+        update = Update(task.site, reply.weight, TensorFile.open(path), *said)
+        known.received.append(_Received(update, path, checksum_file(path), _words(update)))
+        known.answers[task.site] = (key, update)
 
     def commit(
         self,
@@ -325,10 +393,10 @@ class Rehearsed(Federation):
             known.kept += [update for _, update in known.answers.values()] if keep else []
             known.answers = {}
             digest = sha256_file(known.model) if known.model is not None else ""
-            known.commits.append(Commit(round_number, digest, dict(metrics), best, keep))
+            known.commits.append(Commit(round_number, model is not None, digest, dict(metrics), best, keep))
             self.model, self.best_model, self.kept = _opened(known.model), _opened(known.best), tuple(known.kept)
 
-        self._called(act)
+        self._called("commit", act)
 
     def _take(self, model: Path, name: str) -> None:
         known = self._known
@@ -339,9 +407,18 @@ class Rehearsed(Federation):
             known.state_file = self._taken(file, f"{name}.state")
 
     def _taken(self, file: Path, name: str) -> Path:
+        """Take a file out of the workflow's folder; one that was taken in this round may be named again."""
         assert file.parent == self.folder, f"{file} is not in the folder of the workflow"
-        TensorFile.open(file).close()
-        return file.rename(self._known.folder / name)
+        before = self._handed.pop(file, None)
+        taken = self._known.folder / name
+        if file.exists():
+            TensorFile.open(file).close()
+            file.rename(taken)
+        else:
+            assert before is not None, f"{file} is not there"
+            before.rename(taken)
+        self._handed[file] = taken
+        return taken
 
     def finish(
         self, metrics: dict[str, float], *, best: bool = False, reports: Mapping[str, Any] | None = None
@@ -354,13 +431,17 @@ class Rehearsed(Federation):
             known.best = known.model if best else known.best
             known.end = End(dict(metrics), best, found)
 
-        self._called(act)
+        self._called("finish", act)
 
 
 def _check_metrics(metrics: dict[str, float]) -> None:
     for name, number in metrics.items():
         assert isinstance(number, (int, float)), f"metric {name!r} is {type(number).__name__}"
         assert math.isfinite(number), f"metric {name!r} is {number}"
+
+
+def _words(update: Update) -> str:
+    return repr((update.site, update.weight, update.params_type, sorted(update.metrics.items()), update.meta))
 
 
 def _opened(path: Path | None) -> TensorFile | None:
