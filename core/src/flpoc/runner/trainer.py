@@ -9,8 +9,6 @@ from pathlib import Path
 
 from flpoc.client import api
 from flpoc.client.script import Script
-from flpoc.runner.blame import blame
-from flpoc.wire.messages import PHASES
 
 
 def main() -> int:
@@ -47,11 +45,7 @@ def _report(error: BaseException) -> int:
     current = _connected()
     if current is None:
         return 1
-    task = current.task
-    phase = PHASES[task.kind] if task is not None else "training"
-    number = task.round if task is not None else None
-    current.failed(blame(error, round_number=number, phase=phase, plugins=current.start.plugins))
-    current.close()
+    current.explain(error)
     return 1
 
 

@@ -122,16 +122,26 @@ class SimulatedFederation(Federation):
         sites: Sequence[str] | None = None,
         model: Path | None = None,
         meta: Mapping[str, Any] | None = None,
+        within: float | None = None,
     ) -> RoundResult:
         wanted = None if sites is None else set(sites)
         asked = [one for one in self.sites if wanted is None or one in wanted]
-        result = self._ask(round_number, kind, asked, model=model, meta=dict(meta or {}))
-        if kind != "evaluate":
+        result = self._ask(round_number, kind, asked, model=model, meta=dict(meta or {}), within=within)
+        given = self.model if model is None else self._handed
+        if kind != "evaluate" and not (self.job.partial and given is not None):
             check_alike(result.updates)
         return result
 
-    def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
-        return self._ask(round_number, "train", [site], model=model, later=later)
+    def visit(
+        self,
+        round_number: int,
+        site: str,
+        model: Path | None,
+        later: Sequence[str],
+        *,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundResult:
+        return self._ask(round_number, "train", [site], model=model, meta=dict(meta or {}), later=later)
 
     def commit(
         self,
@@ -148,7 +158,7 @@ class SimulatedFederation(Federation):
         if model is None and self._path is None:
             raise IntegrityError(f"commit of round {round_number} without a model, and there is none yet")
         if best and self._path is not None:
-            self.best = self._path
+            self.best, self.best_model = self._path, self.model
         if model is not None:
             self._replace_model(round_number, model)
         if model is not None and round_number >= 0:
@@ -171,7 +181,7 @@ class SimulatedFederation(Federation):
 
     def _ask(
         self, number: int, kind: TaskKind, asked: Sequence[str], *, model: Path | None,
-        meta: dict[str, Any] | None = None, later: Sequence[str] = (),
+        meta: dict[str, Any] | None = None, later: Sequence[str] = (), within: float | None = None,
     ) -> RoundResult:  # fmt: skip
         if number != self._round.number:
             raise IntegrityError(f"round {number} was asked for; {self._round.number} is next")
@@ -187,7 +197,8 @@ class SimulatedFederation(Federation):
 
         owing = [site for site in asked if site not in now.received and site not in self._failures]
         late = []
-        for answer in self._performed(owing, task_of):
+        deadline = self.job.timeouts.round_deadline if within is None else within
+        for answer in self._performed(owing, task_of, deadline):
             if answer.status == "answered":
                 self._received(answer, kind, given)
             elif answer.status == "late":
@@ -195,13 +206,16 @@ class SimulatedFederation(Federation):
             else:
                 assert answer.cause is not None
                 self._site_lost(answer.site, answer.status, answer.cause)
-        self._check_quorum(asked, later)
+        if within is None:
+            self._check_quorum(asked, later)
         for site in late:
             self.ledger.note(number, site, "late", reason="round_deadline")
         return self._result(asked)
 
-    def _performed(self, sites: Sequence[str], task_of: Callable[[str], SiteTask]) -> Iterator[Answer]:
-        with contextlib.closing(self._pool.perform(sites, task_of, self.job.timeouts.round_deadline)) as came:
+    def _performed(
+        self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
+    ) -> Iterator[Answer]:
+        with contextlib.closing(self._pool.perform(sites, task_of, deadline)) as came:
             for one in came:
                 if isinstance(one, Heard):
                     self.heard(one)

@@ -16,7 +16,6 @@ import attrs
 from flpoc.client import api
 from flpoc.client.script import Script
 from flpoc.errors import ResourceError
-from flpoc.runner.blame import blame
 from flpoc.runner.trainer import exit_status
 from flpoc.simulate.messages import Stage
 from flpoc.wire.job_messages import Give, Over, Submit, Taken
@@ -147,8 +146,5 @@ def _report(error: BaseException, script: Script, stage: Stage) -> int:
     while own is not None and own.tb_frame.f_code.co_filename != stage.script:
         own = own.tb_next
     traceback.print_exception(type(error), error, own)
-    task = script.task
-    phase = "evaluating" if task is not None and task.kind == "evaluate" else "training"
-    number = task.round if task is not None else None
-    script.failed(blame(error, round_number=number, phase=phase, plugins=script.start.plugins))
+    script.explain(error)
     return 1

@@ -141,7 +141,9 @@ class SiteJob:
             return
         if self.report.phase == "failed":
             return
-        self.departures.drop_before(want.task.round if want.task is not None else -1, want.committed)
+        wanted = want.task.round if want.task is not None else None
+        self.departures.drop_before(-1 if wanted is None else wanted, want.committed)
+        await asyncio.to_thread(self.departures.keepsakes.drop, want.counted, wanted)
         await self._prepare(want)
         await self._ensure_host()
         if want.task is not None:
@@ -286,7 +288,7 @@ class SiteJob:
                 await self._get_model(task, model)
             path = str(model)
             self.files.drop_models(task.round)
-        self._host.give(Give(task.round, task.kind, path, task.meta))
+        self._host.give(Give(task.round, task.kind, path, task.meta, self.departures.keepsakes.current(want.counted)))
 
     async def _get_model(self, task: Task, into: Path) -> None:
         assert task.model is not None
@@ -406,9 +408,8 @@ class SiteJob:
     async def _finish(self) -> None:
         if self._host is not None:
             self._host.finish()
-            limit = self._manifest.spec.timeouts.stall if self._manifest is not None else 60.0
             try:
-                async with asyncio.timeout(min(limit, 60.0)):
+                async with asyncio.timeout(self._host.patience):
                     await self._ended.wait()
             except TimeoutError:
                 log.warning("job %s: the script does not end; it is stopped", self.job)

@@ -6,7 +6,7 @@ process asks again what was not answered.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -14,6 +14,9 @@ from flpoc.jobs.spec import JobSpec
 from flpoc.wire import checks
 from flpoc.wire.codec import PLAIN_BYTES, Family
 from flpoc.wire.messages import MetricRow, Refused, TaskKind
+
+#: Where a script keeps things, in the folder of its attempt: a folder for each round.
+STATE_FOLDER = "state"
 
 
 @attrs.frozen
@@ -27,7 +30,23 @@ class LocalHello:
 
 @attrs.frozen
 class TrainerStart:
-    """What a trainer needs to know once."""
+    """What a trainer needs to know once.
+
+    Attributes:
+        job: The job's id.
+        site: The name of this site.
+        run: Counts the runs of the job.
+        attempt: Counts the launches of the script.
+        seed: The job's.
+        total_rounds: How many rounds the job has.
+        plugins: Names of the plugins that the site's kit allows.
+        framework: Name of the adapter that makes params of arrays; empty for none.
+        transfer_type: What is sent of a model.
+        once: Whether this launch answers all tasks; if not, it answers one.
+        gc_rounds: After how many answered tasks garbage is collected; 0 for never.
+        empty_cache: Whether graphics memory is given back then, too.
+        datasets: Where the data is that the site grants, by its name.
+    """
 
     job: str
     site: str
@@ -36,21 +55,39 @@ class TrainerStart:
     seed: int
     total_rounds: int
     plugins: tuple[str, ...] = ()
+    framework: str = ""
+    transfer_type: Literal["FULL", "DIFF"] = "FULL"
+    once: bool = True
+    gc_rounds: int = attrs.field(default=0, validator=checks.count)
+    empty_cache: bool = False
+    datasets: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class Give:
-    """A task for the script: ``path`` is the model's file, empty when there is none; ``meta`` goes with the model."""
+    """A task for the script.
+
+    Attributes:
+        round: Of which round.
+        kind: What is to be done.
+        path: The model's file, empty when there is none.
+        meta: Goes with the model.
+        state: The folder of what the script has kept, to be copied; empty when it has kept nothing.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
     path: str
     meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
+    state: str = ""
 
 
 @attrs.frozen
 class Submit:
-    """The script's answer: a file in the attempt's folder, named with size and checksum."""
+    """The script's answer: a file in the attempt's folder, named with size and checksum.
+
+    With ``state``, the folder ``state/ROUND`` beside it is what the script wants to keep.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
@@ -63,6 +100,7 @@ class Submit:
     meta: dict[str, Any] = attrs.field(validator=checks.plain_json)
     evaluates: bool
     submits: bool = False
+    state: bool = False
 
 
 @attrs.frozen
@@ -116,16 +154,24 @@ class LogMode:
 
 @attrs.frozen
 class CommittedRound:
-    """The last committed round: its model's file, and the workflow's state."""
+    """The last committed round: files of its model, of the best one, and of the aggregator's state; the workflow's own.
+
+    Names of files are empty where there is none.
+    """
 
     round: int
     model: str
     state: bytes
+    best: str = ""
+    state_file: str = ""
 
 
 @attrs.frozen
 class ControllerStart:
-    """What a controller needs to know: the job, its sites, where it stands, and the updates that were kept."""
+    """What a controller needs to know: the job, its sites, where it stands, and the updates that were kept.
+
+    ``checkpoints`` are folders whose files jobs may start from.
+    """
 
     job: str
     run: int
@@ -135,6 +181,7 @@ class ControllerStart:
     committed: CommittedRound | None
     plugins: tuple[str, ...] = ()
     kept: tuple[SiteUpdate, ...] = ()
+    checkpoints: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -144,7 +191,8 @@ class Assign:
     Or a part of one: ``later`` are sites that are asked in the same round once
     these have answered, and ``file`` is a model in the controller's folder
     that takes the place of the committed one for this task. ``meta`` goes to the
-    scripts with it.
+    scripts with it. ``within``: after so many seconds it is closed with whoever
+    has answered.
     """
 
     round: int = attrs.field(validator=checks.round_number)
@@ -156,6 +204,7 @@ class Assign:
     size: int = attrs.field(default=0, validator=checks.count)
     checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
     meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
+    within: float | None = attrs.field(default=None, validator=checks.duration_or_none)
 
 
 @attrs.frozen
@@ -187,6 +236,7 @@ class Commit:
 
     Without a file the model stays the one that it was: the round was one of evaluation. ``best``: the model committed
     before this one is the best so far. ``keep``: the updates of this round are needed until the job is over.
+    ``state_file`` is a file of the controller's folder, too, with what the aggregator's next round needs.
     """
 
     round: int = attrs.field(validator=checks.round_number)
@@ -197,6 +247,9 @@ class Commit:
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
     best: bool = False
     keep: bool = False
+    state_file: str = ""
+    state_size: int = attrs.field(default=0, validator=checks.count)
+    state_checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
 
 
 @attrs.frozen
