@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -148,6 +150,13 @@ class Cause:
 
     def _signal_hint(self) -> str:
         return _SIGNALS.get(self.signal, ("", ""))[1]
+
+
+def cause_of(meta: Mapping[str, Any]) -> Cause | None:
+    """The first failure of a job, from everything about it; None if it has none."""
+    from flpoc.settings import structure
+
+    return structure(dict(meta["cause"]), Cause) if meta.get("cause") else None
 
 
 _SIGNALS = {
