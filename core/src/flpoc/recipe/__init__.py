@@ -18,13 +18,17 @@ from __future__ import annotations
 
 from flpoc.aggregating import ModelAggregator
 from flpoc.filtering import FilterSpec
+from flpoc.recipe.cyclic import CyclicRecipe
 from flpoc.recipe.described import DescribedModel
 from flpoc.recipe.entry import RecipeEntry
 from flpoc.recipe.exec_env import ExecEnv
 from flpoc.recipe.exporting import add_export_options
 from flpoc.recipe.fedavg import FedAvgRecipe
+from flpoc.recipe.fedopt import FedOptRecipe
+from flpoc.recipe.fedprox import FedProxRecipe
 from flpoc.recipe.job import Job
 from flpoc.recipe.kinds import DataKind, ExchangeFormat, FrameworkType, TransferType
+from flpoc.recipe.numpy_cross_site_eval import NumpyCrossSiteEvalRecipe
 from flpoc.recipe.numpy_fedavg import NumpyFedAvgRecipe
 from flpoc.recipe.poc_env import PocEnv
 from flpoc.recipe.prod_env import ProdEnv
@@ -34,7 +38,8 @@ from flpoc.recipe.spec import Recipe
 from flpoc.workflows.persisting import ModelPersistor
 
 __all__ = [
-    "DataKind", "DescribedModel", "ExchangeFormat", "ExecEnv", "FedAvgRecipe", "FilterSpec", "FrameworkType", "Job",
-    "ModelAggregator", "ModelPersistor", "NumpyFedAvgRecipe", "PocEnv", "ProdEnv", "Recipe", "RecipeEntry", "Run",
-    "SimEnv", "TransferType", "add_export_options",
+    "CyclicRecipe", "DataKind", "DescribedModel", "ExchangeFormat", "ExecEnv", "FedAvgRecipe", "FedOptRecipe",
+    "FedProxRecipe", "FilterSpec", "FrameworkType", "Job", "ModelAggregator", "ModelPersistor",
+    "NumpyCrossSiteEvalRecipe", "NumpyFedAvgRecipe", "PocEnv", "ProdEnv", "Recipe", "RecipeEntry", "Run", "SimEnv",
+    "TransferType", "add_export_options",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flpoc.errors import JobError
 from flpoc.jobs.states import Cause, JobState, outcome
@@ -45,7 +45,8 @@ def name_best_model(results: Path, name: str) -> None:
             from flpoc.models.tensors import TensorFile
 
             with TensorFile.open(source) as model:
-                np.savez(target, **model.arrays())
+                arrays: dict[str, Any] = model.arrays()
+                np.savez(target, **arrays)
         else:
             shutil.copyfile(source, target)
     except Exception as error:  # noqa: BLE001 - whatever a framework says to it, the results are there

@@ -12,7 +12,18 @@ from flpoc.recipe.entry import RecipeEntry
 from flpoc.recipe.job import Job
 from flpoc.recipe.kinds import DataKind, FrameworkType
 from flpoc.recipe.parameters import (
-    best_by, factors, given_of, job_name, keyed, pattern, plain, seed_of, text, truth, whole, word,
+    best_by,
+    factors,
+    given_of,
+    job_name,
+    keyed,
+    pattern,
+    plain,
+    seed_of,
+    text,
+    truth,
+    whole,
+    word,
 )  # fmt: skip
 from flpoc.recipe.scripts import ADAPTERS, of_scripts
 from flpoc.recipe.spec import Recipe

@@ -111,7 +111,7 @@ class Job:
     def add_object(self, parameter: str, obj: Any) -> dict[str, Any]:
         """Let an object of the user's own class come along; gives how the job names it."""
         kind = ModelPersistor if parameter == "model_persistor" else ModelAggregator
-        found: WrittenObject = written(parameter, obj, kind)  # type: ignore[type-abstract]
+        found: WrittenObject = written(parameter, obj, kind)
         for place, source in bundle(found.source, found.root).items():
             self._put(place, source)
         return found.ref
@@ -163,7 +163,7 @@ class Job:
         """
         from flpoc.jobs.contents import CODE
 
-        said: dict[str, Any] = {"name": self.name, **self.settings}
+        said: dict[str, Any] = {"name": self.name, **_interim(self.settings)}
         code = folder / CODE
         code.mkdir(exist_ok=True)
         for place, source in self._sources().items():
@@ -204,3 +204,25 @@ def _twice(one: Path, other: Path, place: str) -> FlpocError:
     return FlpocError(
         f"{one} and {other} would both be {place} in the job", code="RECIPE_EXPORT_FAILED", hint="rename one of them"
     )
+
+
+def _interim(settings: dict[str, Any]) -> dict[str, Any]:
+    """Until all of it is known: leave out what is as it is without."""
+    said = copy.deepcopy(settings)
+    script = {
+        "framework": "",
+        "transfer_type": "FULL",
+        "launch_once": True,
+        "shutdown_timeout": 0.0,
+        "memory_gc_rounds": 0,
+        "cuda_empty_cache": False,
+        "command": [],
+    }
+    for entry in said.get("scripts", {}).values():
+        for key, value in script.items():
+            if entry.get(key) == value:
+                entry.pop(key, None)
+    for key, value in {"key_metric": "accuracy", "key_metric_mode": "max", "memory_gc_rounds": 0}.items():
+        if said.get("workflow_settings", {}).get(key) == value:
+            del said["workflow_settings"][key]
+    return said

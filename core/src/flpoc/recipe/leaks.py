@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ def _secrets(value: Any, where: str) -> Iterator[str]:
                 yield from _secrets(inner, here)
     elif isinstance(value, (list, tuple)):
         words = [*value, None]
-        for place, (word, after) in enumerate(zip(words, words[1:], strict=False)):
+        for place, (word, after) in enumerate(itertools.pairwise(words)):
             option, equals, rest = str(word).partition("=")
             given = rest if equals else after if isinstance(after, str) and not after.startswith("-") else ""
             if isinstance(word, str) and option.startswith("-") and _KEY.search(option) and given:

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
+from flpoc.rebuilding import Rebuildable
 from flpoc.recipe.bundling import runs_nothing
 from flpoc.recipe.parameters import plain
-from flpoc.rebuilding import Rebuildable
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ def written(parameter: str, found: Any, kind: type[Rebuildable]) -> WrittenObjec
     cls = type(found)
     if isinstance(found, type) or not isinstance(found, kind):
         what = f"the class {found.__name__}, not an object" if isinstance(found, type) else cls.__name__
-        raise ValueError(f"{parameter}: {what}; wanted is an object whose class inherits from flpoc.recipe.{kind.__name__}")
+        raise ValueError(f"{parameter}: {what}; wanted is an object of your own flpoc.recipe.{kind.__name__}")
     if "." in cls.__qualname__:
         raise ValueError(
             f"{parameter}: the class {cls.__name__} is made inside {cls.__qualname__.rpartition('.')[0]}: "
@@ -77,7 +77,7 @@ def _arguments(parameter: str, found: Rebuildable) -> dict[str, Any]:
     cls = type(found)
     made_with = getattr(found, "_made_with", None)
     if made_with is None:
-        raise ValueError(f"{parameter}: {cls.__name__} does not know what it was made with: its __new__ must call super's")
+        raise ValueError(f"{parameter}: {cls.__name__}.__new__ must call that of its base, which remembers arguments")
     given, named = made_with
     bound = inspect.signature(cls.__init__).bind(found, *given, **named)
     arguments: dict[str, Any] = {}

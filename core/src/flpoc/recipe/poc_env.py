@@ -159,7 +159,8 @@ class PocEnv(ExecEnv):
     def _say_that_it_runs(self) -> None:
         """Tell whoever ends the program without a stop that server and sites go on."""
         sys.stderr.write(
-            f"The POC of this program goes on. To end it: FLPOC_POC_WORKSPACE={self.workspace} flpoc poc clean --force\n"
+            "The POC of this program goes on. To end it: "
+            f"FLPOC_POC_WORKSPACE={self.workspace} flpoc poc clean --force\n"
         )
 
 

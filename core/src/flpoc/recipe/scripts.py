@@ -36,7 +36,7 @@ def of_scripts(given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...
     settings: dict[str, Any] = {"scripts": {_GENERAL: entry}, "timeouts": {"join_timeout": _join_timeout(given, "")}}
     if entry["framework"]:
         settings["plugins"] = [f"frameworks/{entry['framework']}"]
-    scripts = (str(given["train_script"]),)
+    scripts: tuple[str, ...] = (str(given["train_script"]),)
     if given.get("per_site_config") is not None:
         scripts = merge_per_site(settings, scripts, given["per_site_config"])
     return settings, scripts

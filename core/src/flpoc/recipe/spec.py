@@ -14,9 +14,9 @@ from flpoc.recipe.entry import RecipeEntry
 from flpoc.recipe.exec_env import ExecEnv
 from flpoc.recipe.exporting import DEFAULT_DIR, EXPORT_VARIABLE, Exported, export, export_dir
 from flpoc.recipe.job import Job
+from flpoc.recipe.kinds import ExchangeFormat
 from flpoc.recipe.leaks import warn_of_secrets
 from flpoc.recipe.parameters import word
-from flpoc.recipe.kinds import ExchangeFormat
 from flpoc.recipe.run import Run
 from flpoc.recipe.scripts import merge_per_site
 
@@ -78,11 +78,11 @@ class Recipe:
         if env is None:
             program = Path(sys.argv[0]).name or "job.py"
             raise UsageError(
-                f"give an environment, like SimEnv(num_clients=2); or export and submit: `flpoc recipe export {program}`, "
-                f"then `flpoc job submit -j {DEFAULT_DIR}/{self.name}`"
+                f"give an environment, like SimEnv(num_clients=2); or export and submit: `flpoc recipe export "
+                f"{program}`, then `flpoc job submit -j {DEFAULT_DIR}/{self.name}`"
             )
         if not isinstance(env, ExecEnv):
-            raise ValueError(f"env: {type(env).__name__} is no ExecEnv; wanted is SimEnv(...), PocEnv(...) or ProdEnv(...)")
+            raise ValueError(f"env: {type(env).__name__}: wanted is SimEnv(...), PocEnv(...) or ProdEnv(...)")
         return Run(env, env.deploy(job))
 
     def execute(
@@ -170,7 +170,7 @@ class Recipe:
             return ()
         known = self.configured_sites()
         if not known:
-            raise ValueError(f"{parameter}: all sites are configured alike; say what is different with set_per_site_config")
+            raise ValueError(f"{parameter}: all sites are configured alike; see set_per_site_config")
         for one in named:
             if one not in known:
                 raise ValueError(f"{parameter}: {one!r} is not configured; there are: {', '.join(known)}")
@@ -192,7 +192,7 @@ class Recipe:
             filter = FilterSpec(filter)  # noqa: A001
         if not isinstance(filter, FilterSpec):
             raise ValueError(
-                f"filter: {type(filter).__name__}: wanted is the name of an installed filter, or FilterSpec(name, settings)"
+                f"filter: {type(filter).__name__}: wanted is the name of a filter, or FilterSpec(name, settings)"
             )
         self.job.add_filter(filter, tasks)
 
@@ -213,7 +213,7 @@ class Recipe:
         Raises:
             ValueError: Always.
         """
-        raise ValueError("add_server_output_filter: models leave the server as they were committed; write an aggregator")
+        raise ValueError("add_server_output_filter: models leave the server as committed; write an aggregator")
 
     def add_server_input_filter(self, *_: Any, **__: Any) -> None:
         """Refused: updates are aggregated as they came.
@@ -232,7 +232,7 @@ class Recipe:
             ValueError: The list names something.
         """
         if decomposers:
-            raise ValueError("add_decomposers: only arrays and plain data travel; turn your objects into them in the script")
+            raise ValueError("add_decomposers: only arrays and plain data travel; let the script make them of objects")
 
     def enable_log_streaming(self, *names: str) -> None:
         """Has no effect: the logs of all sites always come."""

@@ -125,10 +125,8 @@ def _framework_arrays(model: Any, framework: str) -> Mapping[str, Any]:
     plugins = installed()
     name = plugins.ask("framework_for", model=model)
     if name is None:
-        package = package_for(type(odd))
-        raise ValueError(
-            f"model: {kind} is no array, and no installed framework knows it" + (f": install {package}" if package else "")
-        )
+        cure = f": install {package}" if (package := package_for(type(odd))) else ""
+        raise ValueError(f"model: {kind} is no array, and no installed framework knows it{cure}")
     if name != framework:
         raise ValueError(f"framework: the model is one of {name!r} ({kind}), the recipe says {framework or 'numpy'!r}")
     try:
