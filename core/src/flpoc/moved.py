@@ -32,4 +32,4 @@ class Moved:
         found = {old: new for old, new in NEW_PLACES.items() if f"{old}.".startswith(f"{name}.")}
         if found:
             said = "; ".join(f"import {new} instead of {old}" for old, new in found.items())
-            raise ModuleNotFoundError(f"there is no {name}: {said}", name=name)
+            raise ModuleNotFoundError(f"there is no {name}: {said}")  # with its name, `from flpoc import x` hides it

@@ -121,6 +121,7 @@ class PocEnv(ExecEnv):
                 return
             if clean_up:
                 poc.clean(folder, plugins=installed(), configuration=self._configuration(), force=True)
+                self._own_configuration.unlink(missing_ok=True)
                 self._remote = None
             elif self._runs:
                 poc.stop(folder, plugins=installed())
@@ -152,9 +153,13 @@ class PocEnv(ExecEnv):
         """The user's configuration as it is, which is written to a file of our own."""
         from flpoc.configuration import Configuration
 
-        assert self._folder is not None
-        own = self._folder / "config.conf"
+        own = self._own_configuration
         return Configuration.load(own) if own.exists() else attrs.evolve(Configuration.load(), path=own)
+
+    @property
+    def _own_configuration(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "config.conf"
 
     def _say_that_it_runs(self) -> None:
         """Tell whoever ends the program without a stop that server and sites go on."""
