@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,10 +33,6 @@ class Framework(ABC):
 
     def seed(self, value: int) -> None:
         """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
-
-    def save(self, arrays: Mapping[str, np.ndarray[Any, Any]], path: Path) -> None:
-        """Write arrays as a file of the framework's own form: parameters only, nothing that is run when it is read."""
-        raise NotImplementedError(f"{type(self).__name__} writes no files of its own")
 
 
 def package_for(kind: type) -> str:

@@ -19,8 +19,8 @@ class FedOptRecipe(Recipe):
     """FedOpt: the server takes the mean change of a round as a gradient (Reddi et al. 2021, arXiv:2003.00295).
 
     ``adam``, ``yogi`` and ``adagrad`` are FedAdam, FedYogi and FedAdagrad of the paper, ``sgd`` with momentum is
-    FedAvgM (Hsu et al. 2019, arXiv:1909.06335). Sites send changes (DIFF), computed beside the script. The optimiser's state
-    is committed with every round.
+    FedAvgM (Hsu et al. 2019, arXiv:1909.06335). Sites send changes (DIFF), computed beside the script. The optimiser's
+    state is committed with every round.
 
     Parameters are those of :class:`FedAvgRecipe`, without those that choose another aggregator, and:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ def written(parameter: str, found: Any, kind: type[Rebuildable]) -> WrittenObjec
 
 def _source(parameter: str, cls: type) -> Path:
     """The file that a class is defined in; one that can be imported and does nothing then."""
-    codes = [one.__code__ for one in vars(cls).values() if inspect.isfunction(one)]
-    named = next((code.co_filename for code in codes if code.co_filename.endswith(".py")), "")
+    methods = [getattr(one, "__func__", one) for one in vars(cls).values()]
+    codes = [one.__code__.co_filename for one in methods if inspect.isfunction(one)]
+    # one without methods of its own is where its module is
+    of_module = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    named = next((one for one in (*codes, of_module) if one.endswith(".py")), "")
     source = Path(named).resolve()
     if not named or not source.is_file():
         raise ValueError(f"{parameter}: the class {cls.__name__} is in no file: write it into one, beside the program")
