@@ -59,9 +59,6 @@ class Aggregator(ABC):
             IntegrityError: A tensor holds values that cannot be averaged (NaN, infinity); names site and tensor.
         """
 
-    def prepare(self, code: Path) -> None:
-        """Hear once, before anything else, where the job's code is."""
-
     def weigh(self, update: Update) -> float:
         """How much an update counts: the weight of its metrics in the mean of a round's."""
         return update.weight

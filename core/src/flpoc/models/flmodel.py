@@ -23,6 +23,7 @@ class MetaKey:
     NUM_STEPS_CURRENT_ROUND = "NUM_STEPS_CURRENT_ROUND"
     SITE_NAME = "SITE_NAME"
     JOB_ID = "JOB_ID"
+    MODEL_OWNER = "MODEL_OWNER"
 
 
 @attrs.define

@@ -24,7 +24,16 @@ from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
-from flpoc.server.models import Model, check_room, header_of, load_model, same_model, store_inline, take_model
+from flpoc.server.models import (
+    Model,
+    check_room,
+    header_of,
+    load_model,
+    same_model,
+    store_inline,
+    take_model,
+    take_state,
+)
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
@@ -69,6 +78,8 @@ class Run:
         self.model: Model | None = None
         #: The file of the best model so far.
         self.best: Path | None = None
+        #: What the aggregator needs besides the model.
+        self.state_file: Path | None = None
         #: Updates of committed rounds that the workflow needs until the end.
         self.kept: tuple[SiteUpdate, ...] = ()
         #: JSON documents that the workflow has made, by file name.
@@ -98,12 +109,14 @@ class Run:
         last = await self.records.last_commit()
         if last is not None:
             path = self.files.model(last.round, last.checksum)
-            self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
+            if last.checksum:
+                self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
             self.committed, self._state = last.round, last.state
             self.best = path.with_name(last.best) if last.best else None
+            self.state_file = path.with_name(last.state_file) if last.state_file else None
             self.kept = await self._kept()
         self.failures = await self.records.failures()
-        number = self.model.round + 1 if self.model is not None else 0
+        number = last.round + 1 if last is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
         for update in await self.records.updates(self.next_round):
             path = self.files.update(self.next_round, update.site, update.checksum)
@@ -346,13 +359,19 @@ class Run:
 
     # -- what the controller says
 
-    def controller_start(self, code: Path, plugins: tuple[str, ...]) -> ControllerStart:
+    def controller_start(
+        self, code: Path, plugins: tuple[str, ...], checkpoints: tuple[str, ...] = ()
+    ) -> ControllerStart:
         """What a controller is told when it connects, for the first time or again."""
         committed = None
-        if self.model is not None:
-            committed = CommittedRound(self.model.round, str(self.model.path), self._state)
+        if self.model is not None or self.next_round > 0:
+            files = (self.model.path if self.model is not None else None, self.best, self.state_file)
+            model, best, state_file = (str(path) if path is not None else "" for path in files)
+            committed = CommittedRound(self.next_round - 1, model, self._state, best, state_file)
         order = tuple(site for site in self.sites if site in self.joined or not self.started)
-        return ControllerStart(self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept)
+        return ControllerStart(
+            self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept, checkpoints
+        )
 
     async def controller_connected(self, link: Link) -> None:
         if self._commit is not None:
@@ -379,11 +398,14 @@ class Run:
         if self.round.assign != message:
             await self._hand_over(message, folder)
             # one deadline for a round, also where its sites are asked one after the other
-            begin = self._deadlines.open if self.round.assign is None else self._deadlines.ask
+            first = self.round.assign is None
             self.round.ask(message)
             if self.over:
                 return
-            begin(message.sites)
+            if first:
+                self._deadlines.open(message.sites, message.within)
+            else:
+                self._deadlines.ask(message.sites)
             self._changed(self)
             self._tell_all()
         self._close_if_complete()
@@ -405,7 +427,7 @@ class Run:
         late = self.round.owing(self.failures)
         if late and not self._deadlines.round_is_over:
             return
-        if self.round.lacks(self._quorum(), self.failures):
+        if assign.within is None and self.round.lacks(self._quorum(), self.failures):
             absent = [site for site in assign.sites if site not in self.round.received]
             message = f"no update from {', '.join(absent)}"
             self.fail(Cause(site=absent[0] if absent else "", phase="waiting", round=assign.round, message=message))
@@ -429,8 +451,8 @@ class Run:
         The file is taken at once, so that the next round can begin; the
         commit itself is answered when it is on the disk.
         """
-        initial = message.round == -1 and self.model is None
-        if self.model is not None and message.round <= self.model.round:
+        initial = message.round == -1 and self.model is None and self.next_round == 0
+        if message.round < self.next_round and not initial:
             if self._commit is not None:
                 await self._commit
             self._say_committed(message.round)
@@ -440,19 +462,22 @@ class Run:
         if message.best and self.model is not None:
             self.best = self.model.path
         self.model, message = await self._committed_model(message, folder)
+        if message.state_file:
+            into = self.files.state(message.round, message.state_checksum)
+            self.state_file = await asyncio.to_thread(take_state, message, folder, into)
         closed, self.round = self.round, OpenRound(message.round + 1)
         if message.keep:
             self.kept += tuple(closed.received[site] for site in self.sites if site in closed.received)
         self._state = message.state
         self._commit = asyncio.create_task(self._write_commit(message, closed))
 
-    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model, Commit]:
-        """The model of a commit: a new one, or the one that there is; and the commit with what it is called."""
+    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model | None, Commit]:
+        """The model of a commit: a new one, or the one that there is, if any; and the commit with what it is called."""
         if message.file:
             path = self.files.model(message.round, message.checksum)
             return await asyncio.to_thread(take_model, message, folder, path), message
         if self.model is None:
-            raise IntegrityError(f"commit of round {message.round} without a model, and there is none yet")
+            return None, message
         ref = self.model.ref
         path = self.files.model(message.round, ref.checksum)
         model = await asyncio.to_thread(same_model, self.model, message.round, path)
@@ -465,11 +490,12 @@ class Run:
         return tuple(one for one in self.spec.sites or self.sites if one in closed.asked or one not in self.sites)
 
     async def _write_commit(self, message: Commit, closed: OpenRound) -> None:
-        assert self.model is not None
         trained, expected = closed.trained, self._expected(message, closed)
         partial = any(site not in trained for site in expected) and self.spec.quorum is None
         means = message.metrics if self.spec.tracking and message.file else {}
-        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial, means, self.best)
+        what = Commitment(
+            message, self.model, trained, dict(self.failures), expected, partial, means, self.best, self.state_file
+        )
         try:
             kept = self.spec.keep_rounds
             written = await commits.write(
