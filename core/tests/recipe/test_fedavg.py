@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
 from flpoc.recipe import (
@@ -134,7 +132,8 @@ def test_the_best_model_has_the_name_that_is_asked_for():
     assert NumpyFedAvgRecipe(min_clients=1, train_script="t.py", best_model_filename="b.npz").job.best_model_filename
     with pytest.warns(DeprecationWarning, match="best_model_filename"):
         assert FedAvgRecipe(min_clients=1, train_script="t.py", save_filename="b.pt").job.best_model_filename == "b.pt"
-    with pytest.warns(DeprecationWarning, match="best_model_filename"), pytest.raises(ValueError, match="save_filename: 'a.pt'"):
+    told = r"save_filename: 'a\.pt'"
+    with pytest.warns(DeprecationWarning, match="best_model_filename"), pytest.raises(ValueError, match=told):
         FedAvgRecipe(min_clients=1, train_script="t.py", save_filename="a.pt", best_model_filename="b.pt")
 
 
@@ -188,8 +187,7 @@ def test_the_best_model_has_the_name_that_is_asked_for():
     ids=str,
 )
 def test_a_parameter_that_cannot_be_used_is_named_at_once(given, told):
-    with warnings.catch_warnings(), pytest.raises(ValueError, match=told):
-        warnings.simplefilter("ignore")
+    with pytest.raises(ValueError, match=told):
         settings(**given)
 
 
@@ -215,7 +213,6 @@ def test_fedopt_has_an_optimizer_at_the_server_that_gets_changes():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"model": None}, "model: there must be one"),
         ({"optimizer": "lamb"}, "optimizer: 'lamb' is none of adam"),
         ({"optimizer_args": {"learning_rate": 1}}, "optimizer_args: learning_rate: "),
         ({"optimizer_args": {"lr": 0}}, "optimizer_args.lr: 0"),

@@ -78,7 +78,7 @@ def test_files_and_folders_come_along_by_their_names(recipe, project):
     folder = recipe.export("jobs")
     assert (folder / "code" / "labels.txt").read_text() == "cat"
     assert [one.name for one in (folder / "code" / "lib").iterdir()] == ["one.py"]
-    with pytest.raises(ValueError, match="nowhere.txt: there is no such file"):
+    with pytest.raises(ValueError, match=r"nowhere\.txt: there is no such file"):
         recipe.add_client_file("nowhere.txt")
     with pytest.raises(ValueError, match="clients: a job has one folder of code"):
         recipe.add_client_file("labels.txt", clients=["site-1"])
@@ -89,7 +89,7 @@ def test_configuration_is_one_file_beside_the_script(recipe):
     recipe.add_client_config({"width": [1, 2]})
     recipe.add_server_config({"keep": True})
     assert config(recipe.export("jobs")) == {"client": {"@default": {"depth": 3, "width": [1, 2]}}, "server": {"keep": True}}
-    with pytest.raises(ValueError, match="config.f: builtin_function_or_method"):
+    with pytest.raises(ValueError, match=r"config\.f: builtin_function_or_method"):
         recipe.add_client_config({"f": print})
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flpoc.errors import FlpocError
-from flpoc.recipe import NumpyFedAvgRecipe
+from flpoc.recipe import FedAvgRecipe, NumpyFedAvgRecipe
 
 AGGREGATORS = '''
     """Aggregators of our own."""
@@ -86,8 +86,9 @@ def test_a_persistor_is_written_with_the_workflow(own):
         "name": "Persistor",
         "args": {},
     }
-    with pytest.raises(ValueError, match="model_persistor: it loads the model itself"):
-        recipe(model_persistor=own.Persistor(), initial_ckpt="/m.npz")
+    described = {"class_path": "net.Net"}
+    with pytest.raises(ValueError, match="model_persistor: a model that is described is made by one of its own"):
+        FedAvgRecipe(min_clients=1, train_script="train.py", model=described, model_persistor=own.Persistor())
 
 
 def test_a_class_of_a_package_keeps_its_place(own, tmp_path):

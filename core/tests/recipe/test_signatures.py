@@ -83,7 +83,13 @@ ENVIRONMENTS = {
 OTHERS = {
     "NumpyFedAvgRecipe": {},
     "FedProxRecipe": {"name": "fedprox", "framework": "numpy", "fedprox_mu": 0.01},
-    "FedOptRecipe": {"name": "fedopt", "framework": "numpy", "optimizer": "adam", "optimizer_args": None},
+    "FedOptRecipe": {
+        "name": "fedopt",
+        "framework": "numpy",
+        "optimizer": "adam",
+        "optimizer_args": None,
+        "params_transfer_type": "DIFF",
+    },
     "CyclicRecipe": {"name": "cyclic", "framework": "numpy", "order": "fixed", "task_assignment_timeout": 10},
 }
 FUNCTIONS = {

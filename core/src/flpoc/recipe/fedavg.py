@@ -59,7 +59,8 @@ class FedAvgRecipe(Recipe):
         framework: What ``flare.receive`` gives: pytorch, tensorflow, numpy or raw (NumPy arrays).
         server_expected_format: Has no effect: models always travel as safetensors.
         params_transfer_type: FULL: the model travels back. DIFF: its change, computed beside the script.
-        model_persistor: An object of your own :class:`ModelPersistor`, which loads the model to start from.
+        model_persistor: An object of your own :class:`ModelPersistor`: loads the model to start from where neither
+            *model* nor *initial_ckpt* is given, and hears of every model that is committed.
         per_site_config: What is different at some sites, by name: train_script, train_args, launch_external_process,
             command, framework, server_expected_format, params_transfer_type, launch_once, launch_timeout,
             shutdown_timeout.
@@ -188,22 +189,21 @@ def trained(given: Mapping[str, Any], workflow: str) -> Job:
 def start_from(job: Job, given: Mapping[str, Any]) -> None:
     """Say what the job starts from: a checkpoint, what a persistor loads, or a model."""
     persistor = given.get("model_persistor")
+    if persistor is not None:
+        job.of_workflow["persistor"] = job.add_object("model_persistor", persistor)
     if given.get("initial_ckpt") is not None:
         path = text("initial_ckpt", given["initial_ckpt"])
         if not Path(path).is_absolute():
             raise ValueError(f"initial_ckpt: {path!r} is not an absolute path; it is looked for at the server")
-        if persistor is not None:
-            raise ValueError("model_persistor: it loads the model itself: leave out initial_ckpt")
         job.of_workflow["initial_checkpoint"] = path
-        return
-    if persistor is not None:
-        job.of_workflow["persistor"] = job.add_object("model_persistor", persistor)
         return
     framework = ADAPTERS[str(given.get("framework", "numpy"))]
     start = start_of(given.get("model"), framework, job.settings["seed"])
     job.model = start.arrays
     job.files |= start.files
     job.texts |= start.texts
+    if start.ref and persistor is not None:
+        raise ValueError("model_persistor: a model that is described is made by one of its own: leave out one of them")
     if start.ref:
         job.of_workflow["persistor"] = dict(start.ref)
 

@@ -19,8 +19,8 @@ class FedOptRecipe(Recipe):
     """FedOpt: the server takes the mean change of a round as a gradient (Reddi et al. 2021, arXiv:2003.00295).
 
     ``adam``, ``yogi`` and ``adagrad`` are FedAdam, FedYogi and FedAdagrad of the paper, ``sgd`` with momentum is
-    FedAvgM (Hsu et al. 2019, arXiv:1909.06335). Sites send changes (DIFF), computed beside the script. The optimiser's
-    state is committed with every round.
+    FedAvgM (Hsu et al. 2019, arXiv:1909.06335). Sites send changes (DIFF), computed beside the script; models are
+    compared with the one that was received. The optimiser's state is committed with every round.
 
     Parameters are those of :class:`FedAvgRecipe`, without those that choose another aggregator, and:
 
@@ -47,7 +47,7 @@ class FedOptRecipe(Recipe):
         framework_support=("numpy", "raw"),
         heterogeneity_support=("scripts and arguments by site", "weights by amount of training"),
         privacy_compatible=("filters of the job", "filters of the sites' policies"),
-        notes=("A model to start from is needed: there must be something that changes.",),
+        notes=("In a first round without a model, the first one is the plain mean.",),
     )
 
     def __init__(
@@ -69,6 +69,7 @@ class FedOptRecipe(Recipe):
         shutdown_timeout: float = 0.0,
         framework: str = "numpy",
         server_expected_format: str = "numpy",
+        params_transfer_type: str = "DIFF",
         model_persistor: ModelPersistor | None = None,
         per_site_config: dict[str, dict[str, Any]] | None = None,
         key_metric: str = "accuracy",
@@ -84,9 +85,7 @@ class FedOptRecipe(Recipe):
         clients_per_round: int | None = None,
         seed: int = 0,
     ) -> None:
-        given = {**given_of(locals()), "params_transfer_type": "DIFF"}
-        if model is None and initial_ckpt is None and model_persistor is None:
-            raise ValueError("model: there must be one, or initial_ckpt or model_persistor: the server changes it")
+        given = given_of(locals())
         settings = _settings(optimizer, optimizer_args)
         if given.pop("exclude_vars") is not None:
             settings["exclude"] = pattern("exclude_vars", exclude_vars)

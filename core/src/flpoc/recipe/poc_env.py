@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import secrets
 import sys
 import threading
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from flpoc.recipe.exec_env import ExecEnv, missing_scripts
-from flpoc.recipe.parameters import site_names, truth, whole
+from flpoc.recipe.parameters import json_text, site_names, truth, whole
 from flpoc.recipe.remote import Remote, check_study
 
 if TYPE_CHECKING:
     from flpoc.configuration import Configuration
     from flpoc.poc import Wanted
+    from flpoc.poc.workspace import Workspace
     from flpoc.recipe.job import Job
 
 _LOGIN_SECONDS: Final = 10.0
@@ -29,7 +31,8 @@ class PocEnv(ExecEnv):
 
     It lives in a new folder beside the workspace of ``flpoc poc`` (``FLPOC_POC_WORKSPACE``, else the configured one,
     with ``-env`` behind its name). Another POC, the user's configuration and registered kits are not touched.
-    Results are downloaded to ``results/`` in that folder, and stay.
+    Results are downloaded to ``results/`` in that folder, and stay. Its server grants jobs the folder of their
+    ``initial_ckpt``.
 
     Args:
         num_clients: How many sites: site-1, site-2, ...
@@ -81,7 +84,7 @@ class PocEnv(ExecEnv):
         with self._lock:
             did_run = self._runs
             try:
-                return self._started().submit(job)
+                return self._started(job.of_workflow.get("initial_checkpoint", "")).submit(job)
             except BaseException:
                 if not did_run:
                     self.stop(clean_up=True)
@@ -128,8 +131,8 @@ class PocEnv(ExecEnv):
             self._runs = False
             atexit.unregister(self._say_that_it_runs)
 
-    def _started(self) -> Remote:
-        """The way to the running POC."""
+    def _started(self, checkpoint: str = "") -> Remote:
+        """The way to the running POC, whose server grants jobs this checkpoint."""
         from flpoc import poc
         from flpoc.recipe.start import installed
 
@@ -143,6 +146,8 @@ class PocEnv(ExecEnv):
             if kit is None:
                 raise ValueError(f"username: the POC has no user {self._username!r}")
             self._remote = Remote(kit, self._username, self._study, _LOGIN_SECONDS)
+        if checkpoint and _grant(poc.open_workspace(folder), Path(checkpoint).parent) and self._runs:
+            self.stop()  # it reads its policy when it starts; what runs goes on then
         if not self._runs:
             poc.start(folder, plugins=plugins, gpus=self._gpus)
             self._runs = True
@@ -186,6 +191,21 @@ def _wanted(
         return Wanted(sites=sites, encrypted=use_he)
     settings = {"image": docker_image} if docker_image else {}
     return Wanted(sites=sites, launcher="docker", launcher_settings=settings, encrypted=use_he)
+
+
+def _grant(workspace: Workspace, folder: Path) -> bool:
+    """Let jobs start from the files of a folder; says whether that is new."""
+    from flpoc.provision.kit_settings import LOCAL, POLICY
+
+    path = workspace.kit(workspace.project.server.name) / LOCAL / POLICY
+    policy = json.loads(path.read_bytes())
+    granted = policy.get("checkpoints", [])
+    if str(folder) in granted:
+        return False
+    part = path.with_suffix(".part")
+    part.write_text(json_text({**policy, "checkpoints": [*granted, str(folder)]}), encoding="utf-8")
+    part.replace(path)
+    return True
 
 
 def _new_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from flpoc.recipe.job import Job
     from flpoc.simulate import Outcome
 
-ROOT_VARIABLE: Final = "FLPOC_SIMULATOR_WORKSPACE_ROOT"
 DEFAULT_ROOT: Final = "/tmp/flpoc/simulation"  # noqa: S108 - documented; whoever makes it checks its owner
 _GPUS: Final = re.compile(r"\[([\w, -]*)\]|([\w-]+)")
 
@@ -31,15 +29,15 @@ class SimEnv(ExecEnv):
     """A simulation: the same job, scripts and model files, without a server; nothing is isolated.
 
     A run is over when :meth:`deploy` returns. Results are in ``<workspace_root>/<name of the job>``; a later run of a
-    job of that name replaces them.
+    job of that name replaces them. With fewer that work at once than sites, scripts are started anew for every task.
 
     Args:
         num_clients: How many sites: site-1, site-2, ...
         clients: Names of the sites; *num_clients* is then 0, or as many.
-        num_threads: How many of them work at once; None: all.
+        num_threads: How many of them work at once; None: all, of many sites as many as there are processors.
         gpu_config: Graphics processors for those that work at once: ``0,1`` one each, ``[0,1],[2]`` in groups.
         log_config: A level like ``INFO``, or a file with the settings of Python's logging.
-        workspace_root: Where results go; ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` comes first.
+        workspace_root: Where results go; if it is not said, ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` may say it.
         extra: ``{"in_process": True}`` runs every site in this process, one after the other, so that breakpoints work.
 
     Raises:
@@ -59,13 +57,12 @@ class SimEnv(ExecEnv):
     ) -> None:
         super().__init__(extra)
         self.sites = _sites(num_clients, clients)
-        self.workers = len(self.sites) if num_threads is None else whole("num_threads", num_threads)
+        self.workers = None if num_threads is None else min(whole("num_threads", num_threads), len(self.sites))
         self.gpus = gpu_groups(gpu_config) if gpu_config else ()
         self.log_config = log_config
-        named = os.environ.get(ROOT_VARIABLE, "").strip() or str(workspace_root)
-        if not named:
+        if not str(workspace_root):
             raise ValueError("workspace_root: an empty path")
-        self.root = Path(named).expanduser().absolute()
+        self._root = None if str(workspace_root) == DEFAULT_ROOT else Path(workspace_root)
         self._ended: dict[str, tuple[Outcome, JobError | None]] = {}
 
     def deploy(self, job: Job) -> str:
@@ -77,14 +74,14 @@ class SimEnv(ExecEnv):
             outcome = simulate.run(
                 export(job, Path(temporary)),
                 sites=self.sites,
-                workers=min(self.workers, len(self.sites)),
-                workspace=self.root / job.name,
+                workers=self.workers,
+                workspace=self._root,
                 gpus=self.gpus,
                 log_config=self.log_config,
                 in_process=bool(self.extra.get("in_process", False)),
             )
         name_best_model(outcome.results, job.best_model_filename)
-        partial = job.settings.get("quorum") is not None
+        partial = outcome.partial_allowed
         error = failure(job.name, outcome.state, outcome.cause, outcome.results, partial_allowed=partial)
         if error is not None:
             log.error("%s", error.message)
