@@ -36,7 +36,13 @@ OFFERS: Final = (
 )
 
 #: Which package usually has what, for the hint when a name is not installed.
-_PACKAGES: Final = {"local": "flpoc-builtin-local", "docker": "flpoc-builtin-docker", "mlflow": "flpoc-tracking-mlflow"}
+_PACKAGES: Final = {
+    "local": "flpoc-builtin-local",
+    "docker": "flpoc-builtin-docker",
+    "mlflow": "flpoc-tracking-mlflow",
+    "pytorch": "flpoc-framework-torch",
+    "tensorflow": "flpoc-framework-tf",
+}
 
 
 class PluginState(enum.Enum):

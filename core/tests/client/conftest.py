@@ -45,6 +45,7 @@ class AtOnce:
     def give(self, round_number: int = 0, kind: str = "train", **arrays: np.ndarray) -> Give:
         """A task, with these arrays as its model."""
         path = self.folder / f"{round_number}.safetensors"
+        path.unlink(missing_ok=True)
         if arrays:
             write_tensors(path, arrays)
         return Give(round_number, kind, str(path) if arrays else "")  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flpoc.client as flare
 from flpoc.client.foreign import Adapters
 from flpoc.errors import PluginError, UsageError
 from flpoc.training import package_for
@@ -57,6 +58,37 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return put
 
 
+def test_the_jobs_framework_makes_params_of_arrays_and_takes_its_own_back(install, owner) -> None:
+    received = {"w": np.array([1, 2], np.float32)}
+    given = owner.give(0, **received)
+    owner.script(given, plugins=install(FRAMEWORK), framework="arrays", transfer_type="DIFF")
+    model = flare.receive()
+    assert model.params == {"w": array("f", [1, 2])}
+    model.params["w"][0] = 5
+    flare.send(model)
+    assert owner.answer()["w"].tolist() == [4, 0]
+
+
+def test_a_first_round_without_a_model_needs_no_adapter_yet(install, owner) -> None:
+    owner.script(owner.give(0), plugins=install(FRAMEWORK), framework="arrays")
+    assert flare.receive().params == {}
+
+
+def test_the_adapter_of_the_job_takes_what_no_plugin_recognises(install) -> None:
+    found = Adapters(install(FRAMEWORK.replace("model.values())", "())")), "arrays").arrays({"w": array("f", [1])})
+    assert found["w"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("pytorch", "flpoc-framework-torch"), ("tensorflow", "flpoc-framework-tf")]
+)
+def test_an_absent_adapter_is_said_with_its_package(owner, name, package) -> None:
+    owner.script(owner.give(0, w=np.ones(1)), framework=name)
+    with pytest.raises(PluginError, match=f"no framework '{name}' is installed") as caught:
+        flare.receive()
+    assert f"install {package}" in caught.value.hint
+
+
 class Net:
     """Nobody's model."""
 
@@ -77,7 +109,8 @@ def test_for_arrays_no_plugin_is_loaded() -> None:
     code = """
     import sys
     import numpy as np
-    from flpoc.client.foreign import Adapters
+    import flpoc.client as flare
+from flpoc.client.foreign import Adapters
     Adapters(()).arrays({"w": np.ones(2)})
     sys.exit("flpoc.hookspecs" in sys.modules)
     """

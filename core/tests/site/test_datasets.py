@@ -13,11 +13,11 @@ from flpoc.site.datasets import granted
 
 def test_a_path_is_granted_for_reading_and_a_table_says_more() -> None:
     datasets = {"a": "/srv/a", "b": {"source": "/srv/b"}, "c": {"source": "/srv/c", "mode": "rw"}}
-    assert granted(datasets) == (
-        Mount("/srv/a", "/srv/a"),
-        Mount("/srv/b", "/srv/b"),
-        Mount("/srv/c", "/srv/c", writable=True),
-    )
+    assert granted(datasets) == {
+        "a": Mount("/srv/a", "/srv/a"),
+        "b": Mount("/srv/b", "/srv/b"),
+        "c": Mount("/srv/c", "/srv/c", writable=True),
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,36 +2,78 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import attrs
 
 from flpoc.client.script import Script
 from flpoc.errors import UsageError
 from flpoc.models.flmodel import FLModel
 
+
+@attrs.frozen
+class _OtherRank:
+    """A process of a script that is not the one that talks."""
+
+    rank: str
+
+
 # one process is one script of one job: the functions below are its methods
-_script: Script | None = None
+_script: Script | _OtherRank | None = None
 
 
-def _current() -> Script:
+def _current(function: str) -> Script:
+    if isinstance(_script, _OtherRank):
+        hint = "ask at rank 0 only, and tell the others, for example by torch.distributed.broadcast_object_list"
+        raise UsageError(f"flare.{function}() is for rank 0; this is rank {_script.rank}", hint=hint)
     if _script is None:
         raise UsageError("flare.init() has not been called", hint="call it once, before anything else")
     return _script
 
 
-def init(rank: str | None = None, config_file: str | None = None) -> None:
+def _silent() -> bool:
+    return isinstance(_script, _OtherRank)
+
+
+def init(rank: str | int | None = None, config_file: str | None = None) -> None:
     """Connect this script to its job. A second call does nothing.
 
+    Of several processes of one script, as ``torchrun`` starts them, only rank 0 talks: at the others
+    :func:`receive` gives None, :func:`send`, :func:`log`, :func:`clear` and :func:`shutdown` do nothing, and
+    everything else is an error.
+
     Args:
-        rank: Accepted for scripts written for comparable systems; only one process of a script may call init.
-        config_file: Likewise; a job's settings come with the job.
+        rank: Which process this is; None: as the variable ``RANK`` says, 0 without it.
+        config_file: Accepted for scripts written for comparable systems; a job's settings come with the job.
 
     Raises:
         UsageError: The script was not started by flpoc.
     """
     global _script  # noqa: PLW0603 - see above
-    del rank, config_file
-    if _script is None:
-        _script = Script()
+    del config_file
+    if _script is not None:
+        return
+    number = str(os.environ.get("RANK") or "0" if rank is None else rank)
+    if number != "0":
+        _script = _OtherRank(number)
+        return
+    _script = Script()
+    sys.excepthook = _Explains(_script)
+
+
+@attrs.frozen
+class _Explains:
+    """Tells the owner which exception a script ends with, also where another program runs it."""
+
+    script: Script
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.__excepthook__(kind, error, trace)
+        self.script.explain(error)
 
 
 def use(script: Script | None) -> None:
@@ -42,46 +84,71 @@ def use(script: Script | None) -> None:
 
 def current() -> Script | None:
     """The script's connection, if :func:`init` was called; for the process that runs it."""
-    return _script
+    return None if isinstance(_script, _OtherRank) else _script
 
 
 def is_running() -> bool:
-    """Wait for the next task; false when the job needs nothing more from this site."""
-    return _current().is_running()
+    """Wait for the next task; false when the job needs nothing more from this site.
+
+    With ``launch_once = false`` it is true once: every task has a start of the script to itself.
+    """
+    return _current("is_running").is_running()
 
 
 def receive(timeout: float | None = None) -> FLModel | None:
     """Get the model of the current task; the same one until it is answered.
 
     In a first round without an initial model, ``params`` is empty: begin
-    with parameters of your own.
+    with parameters of your own. What the job says in ``task_meta`` is in ``meta``.
 
     Args:
         timeout: Seconds to wait at most; None waits.
 
     Returns:
-        The model; None when the job is over or the time is up.
+        The model, its params as arrays by name, or as those of the job's ``framework``; None when the job is over
+        or the time is up, and at ranks other than 0.
     """
-    return _current().receive(timeout)
+    return None if _silent() else _current("receive").receive(timeout)
 
 
-def send(model: FLModel) -> None:
+def send(model: FLModel, clear_cache: bool = True) -> None:
     """Send the answer to the task received last; returns when it is safe at the site.
 
     For a training task ``params`` must have the names, shapes and dtypes of
     the model received: arrays by name, or what a plugin of the project can
     make arrays of, such as a model of a framework. ``metrics`` are numbers about the *received* model.
-    ``meta["NUM_STEPS_CURRENT_ROUND"]`` is the weight; 1 if it is not given.
+    ``meta["NUM_STEPS_CURRENT_ROUND"]`` is the weight; 1 if it is not given. ``optimizer_params`` stay here.
+
+    If the job says ``transfer_type = "DIFF"``, a model is sent as its difference from the one received; one that is
+    marked as DIFF itself goes as it is.
+
+    Args:
+        model: The answer.
+        clear_cache: Let go of the received model. If not, :func:`receive` gives it again until :func:`clear` or
+            :func:`is_running` goes on to the next task.
 
     Raises:
         UsageError: There is no task, or the model cannot be sent; says why.
     """
-    _current().send(model)
+    if not _silent():
+        _current("send").send(model, clear=clear_cache)
+
+
+def clear() -> None:
+    """Let go of the received model; a task that is not answered stays, and its model can be received again."""
+    if not _silent():
+        _current("clear").clear()
+
+
+def shutdown() -> None:
+    """Say that this script is done: there is no task any more; it may go on without flpoc."""
+    if not _silent():
+        _current("shutdown").close()
 
 
 def is_train() -> bool:
     """Whether the current task is to train."""
-    return _current().is_task("train")
+    return _current("is_train").is_task("train")
 
 
 def is_evaluate() -> bool:
@@ -89,7 +156,7 @@ def is_evaluate() -> bool:
 
     A script that asks is taken to handle evaluation: it also gets the final model.
     """
-    return _current().is_task("evaluate")
+    return _current("is_evaluate").is_task("evaluate")
 
 
 def is_submit_model() -> bool:
@@ -97,10 +164,20 @@ def is_submit_model() -> bool:
 
     A script that asks is taken to handle it: its models are compared across sites, if the job says so.
     """
-    return _current().is_task("submit_model")
+    return _current("is_submit_model").is_task("submit_model")
 
 
-def log(key: str, value: float, data_type: Any = None, *, step: int | None = None, **_: Any) -> None:
+def get_task_name() -> str:
+    """What the current task is: ``train``, ``evaluate`` or ``submit_model``; empty when the job is over.
+
+    Unlike :func:`is_evaluate`, it does not tell that the script handles more than training.
+    """
+    return _current("get_task_name").kind()
+
+
+def log(
+    key: str, value: float, data_type: Any = None, *, step: int | None = None, global_step: int | None = None, **_: Any
+) -> None:
     """Log a number under a name.
 
     Args:
@@ -108,19 +185,21 @@ def log(key: str, value: float, data_type: Any = None, *, step: int | None = Non
         value: A number; NaN and infinities are left out.
         data_type: Accepted for scripts written for comparable systems.
         step: Where on the script's own axis.
+        global_step: Another name of *step*.
     """
     del data_type
-    _current().log(key, value, step)
+    if not _silent():
+        _current("log").log(key, value, global_step if step is None else step)
 
 
 def get_job_id() -> str:
     """The job's id."""
-    return _current().start.job
+    return _current("get_job_id").start.job
 
 
 def get_site_name() -> str:
     """The name of this site."""
-    return _current().start.site
+    return _current("get_site_name").start.site
 
 
 def get_seed() -> int:
@@ -129,10 +208,55 @@ def get_seed() -> int:
     A script that draws all its randomness from it gives the same update
     whenever it is run again.
     """
-    return _current().seed()
+    return _current("get_seed").seed()
+
+
+def get_dataset(name: str) -> Path:
+    """Where data of this site is.
+
+    Args:
+        name: As the site's policy calls it: a name below ``datasets`` in its ``local/policy.json``; ``poc`` in a proof
+            of concept.
+
+    Raises:
+        UsageError: The site grants none of this name; says which it does.
+    """
+    found = _current("get_dataset").start
+    if name in found.datasets:
+        return Path(found.datasets[name])
+    there = ", ".join(sorted(found.datasets)) or "none"
+    hint = f'its owner can grant it under "datasets" in local/policy.json; there is: {there}'
+    raise UsageError(f"{found.site} grants jobs no data called {name!r}", hint=hint)
+
+
+def state_dir() -> Path:
+    """A folder for what the script wants to keep from round to round, such as control variates or residuals.
+
+    It holds what it held when the last counted update of this site was sent, nothing at first. What it holds when a
+    training task is answered is kept if that update is counted; after a crash the round begins again with what was
+    there before. Every task has a folder of its own: ask again in each round. It is deleted with the job.
+
+    Raises:
+        UsageError: The job is over.
+    """
+    return _current("state_dir").state_dir()
 
 
 def system_info() -> dict[str, Any]:
     """Job id, site name, and number of rounds."""
-    start = _current().start
+    start = _current("system_info").start
     return {"job_id": start.job, "site_name": start.site, "total_rounds": start.total_rounds}
+
+
+def get_config() -> dict[str, Any]:
+    """What the job says of this script: :func:`system_info`, and how models are received and sent."""
+    start = _current("get_config").start
+    return {
+        **system_info(),
+        "framework": start.framework or "numpy",
+        "transfer_type": start.transfer_type,
+        "launch_once": start.once,
+        "memory_gc_rounds": start.gc_rounds,
+        "cuda_empty_cache": start.empty_cache,
+        "datasets": dict(start.datasets),
+    }

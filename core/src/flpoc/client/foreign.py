@@ -11,16 +11,37 @@ from flpoc.training import Framework, package_for
 
 
 class Adapters:
-    """What turns a framework's parameters into arrays; plugins are loaded when the first such come.
+    """What turns a framework's parameters into arrays and back; plugins are loaded when the first such come.
 
     Args:
         plugins: Names of the plugins that the site's kit allows.
+        framework: Name of the adapter that the job wants; empty for none.
     """
 
-    def __init__(self, plugins: tuple[str, ...]) -> None:
+    def __init__(self, plugins: tuple[str, ...], framework: str = "") -> None:
         self._names = plugins
-        self._plugins: Plugins | None = None
+        self._framework = framework
+        self._loaded: Plugins | None = None
         self._made: dict[str, Framework] = {}
+
+    @property
+    def _plugins(self) -> Plugins:
+        if self._loaded is None:
+            self._loaded = Plugins.of_kit(self._names)
+        return self._loaded
+
+    def _adapter(self, name: str) -> Framework:
+        if name not in self._made:
+            self._made[name] = self._plugins.create("frameworks", name)
+        return self._made[name]
+
+    def native(self, arrays: Mapping[str, Any]) -> Any:
+        """Give arrays as parameters of the job's framework.
+
+        Raises:
+            PluginError: Its adapter is missing; says which package would help.
+        """
+        return self._adapter(self._framework).from_arrays(arrays)
 
     def arrays(self, params: Any) -> Mapping[str, Any]:
         """Give parameters as named arrays.
@@ -31,22 +52,17 @@ class Adapters:
         """
         if isinstance(params, Mapping) and not any(map(_is_foreign, params.values())):
             return params
-        if self._plugins is None:
-            self._plugins = Plugins.of_kit(self._names)
-        name = self._plugins.ask("framework_for", model=params)
-        if name is None:
+        name = self._plugins.ask("framework_for", model=params) or self._framework
+        if not name:
             if isinstance(params, Mapping) and all(hasattr(one, "__array__") for one in _foreign(params)):
                 return params  # NumPy knows how
             raise self._unknown(params)
-        if name not in self._made:
-            self._made[name] = self._plugins.create("frameworks", name)
-        found = self._made[name].to_arrays(params)
+        found = self._adapter(name).to_arrays(params)
         if not isinstance(found, Mapping):
             raise PluginError(f"the framework {name!r} made {type(found).__name__} of params", code="PLUGIN_BROKEN")
         return found
 
     def _unknown(self, params: Any) -> UsageError:
-        assert self._plugins is not None
         odd = _foreign(params)[0] if isinstance(params, Mapping) else params
         kind = f"{type(odd).__module__}.{type(odd).__qualname__}".removeprefix("builtins.")
         kind = f"of {kind}" if isinstance(params, Mapping) else kind

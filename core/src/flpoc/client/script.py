@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import os
 import sys
 import threading
@@ -13,12 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from flpoc.client.answers import finite_metrics, plain_meta, weight_of
 from flpoc.client.foreign import Adapters
+from flpoc.client.keepsakes import unpack_state
+from flpoc.client.memory import give_back
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
-from flpoc.wire.checks import MOST_META_BYTES, MOST_METRICS, as_metric_name
-from flpoc.wire.job_messages import TO_TRAINER, Failed, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
-from flpoc.wire.messages import MetricRow
+from flpoc.runner.blame import blame
+from flpoc.wire.job_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
+from flpoc.wire.messages import PHASES, MetricRow
 from flpoc.wire.owner import Owner
 
 #: Seconds after which an update is written again that a full disk has refused.
@@ -69,10 +71,17 @@ class Script:
         self._start: TrainerStart | None = None
         self._offered: Give | None = None
         self._current: Give | None = None
+        self._file = -1  # the model's file of the task at hand: whoever gave it may delete it
         self._model: FLModel | None = None
+        self._state: Path | None = None
         self._received = self._sent = -1
-        self._over = False
+        self._over = self._answered = False
         self._evaluates = self._submits = False
+        self._answers = 0
+        #: What was measured of the received model, to go with the answer.
+        self.judged: dict[str, Any] = {}
+        #: Whether an evaluation has answered the task, and nobody has asked for the next.
+        self.rests = False
         self._adapters: Adapters | None = None
         self.owner: ScriptOwner = self._agent() if owner is None else owner
 
@@ -93,9 +102,11 @@ class Script:
             match message:
                 case TrainerStart():
                     self._start = message
-                case Give() if message.round > self._received:
+                case Give() if message.round > self._received and not self._over:
                     self._offered = message
-                    self._received = message.round
+                    # one that is started for a single task learns from another that its round is closed
+                    if self._received < 0 or self.start.once:
+                        self._received = message.round
                 case Taken():
                     self._sent = max(self._sent, message.round)
                     # by round: a second word about an earlier answer says nothing about the next
@@ -117,14 +128,29 @@ class Script:
     def _await_task(self, timeout: float | None = None) -> Give | None:
         """The task at hand, or the next one; it stays at hand until it is answered, whatever comes meanwhile."""
         self.owner.calls += 1
+        self.rests = False
         with self._news:
-            if self._current is None:
+            while self._current is None:
                 self._news.wait_for(lambda: self._offered is not None or self._over, timeout)
-                self._current, self._offered = self._offered, None
+                given, self._offered = self._offered, None
+                if given is None:
+                    break
+                if self._open(given):
+                    self._current = given
             return self._current
+
+    def _open(self, given: Give) -> bool:
+        """Take hold of the model; false if its round was closed meanwhile, then a newer task is on its way."""
+        try:
+            self._file = os.open(given.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW) if given.path else -1
+        except FileNotFoundError:
+            return False
+        return True
 
     def is_running(self) -> bool:
         """Wait for the next task; false when there will be none."""
+        if self._answered:
+            self._forget()
         return self._await_task() is not None
 
     def receive(self, timeout: float | None) -> FLModel | None:
@@ -136,36 +162,69 @@ class Script:
         return self._model
 
     def _read(self, given: Give) -> FLModel:
-        params: dict[str, Any] = {}
-        if given.path:
+        params: Any = {}
+        if self._file >= 0:
             from flpoc.models.tensors import TensorFile
 
-            with TensorFile.open(Path(given.path)) as tensors:
+            with TensorFile.open(self._file) as tensors:
                 params = tensors.arrays(writable=True)
+            if self.start.framework:
+                params = self._known.native(params)
         meta = {**given.meta, MetaKey.SITE_NAME: self.start.site, MetaKey.JOB_ID: self.start.job}
         return FLModel(
             params_type=ParamsType.FULL, params=params, current_round=given.round, total_rounds=self.start.total_rounds,
             meta=meta,
         )  # fmt: skip
 
-    def send(self, model: FLModel) -> None:
-        """Hand an update over; returns when it is safe with the agent."""
+    @property
+    def _known(self) -> Adapters:
+        if self._adapters is None:
+            self._adapters = Adapters(self.start.plugins, self.start.framework)
+        return self._adapters
+
+    # -- answers
+
+    def send(self, model: FLModel, *, clear: bool = True) -> None:
+        """Hand an answer over; returns when it is safe with the agent."""
         self.owner.calls += 1
         given = self._current
         if given is None:
             raise UsageError("flare.send() without a task", hint="call flare.receive() first, and send once for each")
+        if self._answered:
+            raise UsageError(f"round {given.round + 1} is answered already", hint="flare.clear() goes on to the next")
         if not isinstance(model, FLModel):
             raise UsageError(f"flare.send() takes an FLModel, not {type(model).__name__}")
         if self._offered is not None:
             print(f"flpoc: round {given.round + 1} was closed without this site", file=sys.stderr)
-            self._done()
-            return
-        self._submit(model, given)
-        self._done()
+        else:
+            self._submit(model, given)
+        self._done(clear)
 
-    def _done(self) -> None:
+    def _done(self, clear: bool) -> None:
         with self._news:
-            self._current = self._model = None
+            self._answered = True
+            if not self.start.once:
+                self._over, self._offered = True, None
+        if clear:
+            self._forget()
+        self._answers += 1
+        if self.start.gc_rounds and not self._answers % self.start.gc_rounds:
+            give_back(graphics=self.start.empty_cache)
+
+    def clear(self) -> None:
+        """Let go of the received model; of the task, too, if it is answered."""
+        self._model = None
+        if self._answered:
+            self._forget()
+
+    def _forget(self) -> None:
+        with self._news:
+            self._current = self._model = self._state = None
+            self._answered = False
+            self.judged = {}
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
 
     def _submit(self, model: FLModel, given: Give) -> None:
         from flpoc.models.tensors import write_tensors
@@ -173,7 +232,7 @@ class Script:
         name = f"update.{given.round}.safetensors"
         path = self._folder / name
         path.unlink(missing_ok=True)
-        params = self._params(model, given)
+        params, kind = self._params(model, given)
         while True:
             try:
                 written = write_tensors(path, params)
@@ -182,8 +241,9 @@ class Script:
                 if self._nobody_waits_after(ROOM_AGAIN, error.message):
                     return
         submit = Submit(
-            given.round, given.kind, name, written.size, written.checksum, _weight(model), _params_type(model),
-            finite_metrics(model.metrics or {}), _meta(model), self._evaluates, self._submits,
+            given.round, given.kind, name, written.size, written.checksum, weight_of(model), kind.value,
+            finite_metrics(model.metrics or {}), plain_meta(model), self._evaluates, self._submits,
+            state=self._state is not None and given.kind == "train",
         )  # fmt: skip
         self.owner.request(f"submit.{given.round}", submit)
         with self._news:
@@ -196,17 +256,33 @@ class Script:
         with self._news:
             return self._news.wait_for(lambda: self._over or self._offered is not None, seconds)
 
-    def _params(self, model: FLModel, given: Give) -> Mapping[str, Any]:
+    def _params(self, model: FLModel, given: Give) -> tuple[Mapping[str, Any], ParamsType]:
+        """What is sent as the model, and whether it is one or a change of one."""
+        kind = ParamsType(model.params_type or ParamsType.FULL)
         if model.params is not None and not (isinstance(model.params, Mapping) and not model.params):
-            if self._adapters is None:
-                self._adapters = Adapters(self.start.plugins)
-            return self._adapters.arrays(model.params)
+            arrays = self._known.arrays(model.params)
+            if given.kind == "train" and kind is ParamsType.FULL and self.start.transfer_type == "DIFF":
+                return self._difference(arrays)
+            return arrays, kind
         if given.kind != "evaluate":
             what = "a training result" if given.kind == "train" else "the site's own model"
             raise UsageError(f"round {given.round + 1}: flare.send() of {what} without params")
         if not model.metrics:
             raise UsageError(f"round {given.round + 1}: flare.send() of an evaluation without metrics")
-        return {}
+        return {}, kind
+
+    def _difference(self, arrays: Mapping[str, Any]) -> tuple[Mapping[str, Any], ParamsType]:
+        """What has changed since the model was received; all of it where none was."""
+        if self._file < 0:
+            return arrays, ParamsType.FULL
+        from flpoc.client.difference import difference
+        from flpoc.models.tensors import TensorFile
+
+        # from the file: the arrays that were received may have been changed in place
+        with TensorFile.open(self._file) as received:
+            return difference(arrays, received), ParamsType.DIFF
+
+    # -- what else a script may ask and say
 
     def is_task(self, kind: str) -> bool:
         """Whether the task at hand is of this kind; asking tells that the script handles it."""
@@ -214,6 +290,11 @@ class Script:
         self._submits = self._submits or kind == "submit_model"
         given = self._await_task()
         return given is not None and given.kind == kind
+
+    def kind(self) -> str:
+        """What the task at hand is, or the next one; empty when there is none."""
+        given = self._await_task()
+        return given.kind if given is not None else ""
 
     def log(self, key: str, value: float, step: int | None) -> None:
         self.owner.calls += 1
@@ -230,54 +311,25 @@ class Script:
         digest = hmac.digest(str(start.seed).encode(), text.encode(), hashlib.sha256)
         return int.from_bytes(digest[:4], "big")
 
-    def failed(self, failure: Failed) -> None:
-        self.owner.send(failure)
+    def state_dir(self) -> Path:
+        """See :func:`flpoc.client.state_dir`."""
+        given = self._await_task()
+        if given is None:
+            raise UsageError("flare.state_dir() after the last task", hint="ask for it while flare.is_running()")
+        if self._state is None:
+            self._state = unpack_state(given.state, self._folder, given.round)
+        return self._state
+
+    def explain(self, error: BaseException) -> None:
+        """Tell the owner why the script ends, and end with it."""
+        task = self.task
+        phase, number = ("training", None) if task is None else (PHASES[task.kind], task.round)
+        self.owner.send(blame(error, round_number=number, phase=phase, plugins=self.start.plugins))
+        self.close()
 
     def close(self) -> None:
+        """Nothing more is wanted: there is no further task, and the owner is told no more."""
+        with self._news:
+            self._over, self._offered = True, None
+        self._forget()
         self.owner.close()
-
-
-def _weight(model: FLModel) -> float:
-    value = model.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 1.0)
-    try:
-        weight = float(value)
-    except (TypeError, ValueError):
-        weight = math.nan
-    if not 0 < weight < 1e15:
-        raise UsageError(f"{MetaKey.NUM_STEPS_CURRENT_ROUND} is {value!r}; a number greater than 0 is needed")
-    return weight
-
-
-def _params_type(model: FLModel) -> str:
-    return ParamsType(model.params_type or ParamsType.FULL).value
-
-
-def _meta(model: FLModel) -> dict[str, Any]:
-    import json
-
-    known = {MetaKey.SITE_NAME, MetaKey.JOB_ID, MetaKey.NUM_STEPS_CURRENT_ROUND}
-    meta = {str(key): value for key, value in model.meta.items() if key not in known}
-    try:
-        text = json.dumps(meta, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"meta must be plain JSON data: {error}") from None
-    if len(text) > MOST_META_BYTES:
-        raise UsageError(f"meta is larger than {MOST_META_BYTES >> 10} KiB", hint="send arrays in params")
-    return dict(json.loads(text))
-
-
-def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as plain finite numbers; others are left out, which is said once on standard error."""
-    found: dict[str, float] = {}
-    if len(metrics) > MOST_METRICS:
-        raise UsageError(f"{len(metrics)} metrics at once; at most {MOST_METRICS}", hint="flare.log() takes any number")
-    for key, value in metrics.items():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"metric {key!r} is {type(value).__name__}, not a number") from None
-        if math.isfinite(number):
-            found[as_metric_name(str(key))] = number
-        else:
-            print(f"flpoc: metric {key!r} is {number}; it is left out", file=sys.stderr)
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -37,6 +37,11 @@ def _passable(_: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name}: a NUL character cannot be passed to a program")
     if isinstance(value, dict) and any(not name or "=" in name for name in value):
         raise ValueError(f"{attribute.name}: the name of a variable is empty or has a '=' in it")
+
+
+def _not_negative(_: Any, attribute: Any, value: float) -> None:
+    if not 0 <= value < 1e9:
+        raise ValueError(f"{attribute.name} must not be negative")
 
 
 def _gpu_count(_: Any, attribute: Any, value: int) -> None:
@@ -84,6 +89,14 @@ class ScriptSpec:
         cpus: Processors, also the number of threads of numeric libraries.
         memory_gib: Main memory; None for no limit.
         gpus: Number of graphics processors.
+        framework: Name of an installed framework adapter, as whose parameters the script receives a model; empty:
+            NumPy arrays.
+        transfer_type: `FULL`: models are sent as they are. `DIFF`: what is sent of a model is its difference from the
+            received one.
+        launch_once: Whether one start of the script answers all tasks; if not, it is started anew for every task.
+        shutdown_timeout: Seconds that it is given to end by itself after its last task, on top of the usual.
+        memory_gc_rounds: After how many answered tasks the script's process collects garbage; 0: never.
+        cuda_empty_cache: Whether PyTorch's cache of graphics memory is emptied then, too.
     """
 
     script: str = attrs.field(validator=_passable)
@@ -93,6 +106,12 @@ class ScriptSpec:
     cpus: float = attrs.field(default=1.0, validator=_positive)
     memory_gib: float | None = attrs.field(default=None, validator=_positive)
     gpus: int = attrs.field(default=0, validator=_gpu_count)
+    framework: str = ""
+    transfer_type: Literal["FULL", "DIFF"] = "FULL"
+    launch_once: bool = True
+    shutdown_timeout: float = attrs.field(default=0.0, validator=_not_negative)
+    memory_gc_rounds: int = attrs.field(default=0, validator=_not_negative)
+    cuda_empty_cache: bool = False
 
 
 @attrs.frozen

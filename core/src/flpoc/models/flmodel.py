@@ -18,12 +18,22 @@ class ParamsType(enum.StrEnum):
 
 
 class MetaKey:
-    """Names in :attr:`FLModel.meta` that flpoc itself reads."""
+    """Names in :attr:`FLModel.meta`.
+
+    ``NUM_STEPS_CURRENT_ROUND`` is the weight of an update, ``SITE_NAME`` and ``JOB_ID`` are in every model that is
+    received. The others are names for what scripts and workflows tell each other; flpoc sends them as they are.
+    """
 
     NUM_STEPS_CURRENT_ROUND = "NUM_STEPS_CURRENT_ROUND"
     SITE_NAME = "SITE_NAME"
     JOB_ID = "JOB_ID"
     MODEL_OWNER = "MODEL_OWNER"
+    INITIAL_METRICS = "INITIAL_METRICS"
+    VALIDATE_TYPE = "VALIDATE_TYPE"
+    SUBMIT_MODEL_NAME = "SUBMIT_MODEL_NAME"
+    FILTER_HISTORY = "FILTER_HISTORY"
+    PROCESSED_ALGORITHM = "PROCESSED_ALGORITHM"
+    PROCESSED_KEYS = "PROCESSED_KEYS"
 
 
 @attrs.define
@@ -33,7 +43,7 @@ class FLModel:
     Attributes:
         params_type: FULL or DIFF; FULL when params are given without it.
         params: Named arrays of any shape; dtypes are kept. None or empty when there are none.
-        optimizer_params: Named arrays that belong to the optimiser.
+        optimizer_params: Named arrays that belong to the optimiser; they are not sent.
         metrics: Numbers by name; those of an update are about the *received* model.
         start_round: First round of the job, 0-based.
         current_round: Round this model belongs to, 0-based; None outside a round.

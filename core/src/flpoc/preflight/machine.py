@@ -106,7 +106,7 @@ def datasets(policy: dict[str, Any]) -> Finding:
         return Finding.failed("datasets", error)
     if not mounts:
         return Finding("datasets", "ok", "none are granted")
-    wrong = [problem for one in mounts if (problem := _unusable(Path(one.source), writable=one.writable))]
+    wrong = [problem for one in mounts.values() if (problem := _unusable(Path(one.source), writable=one.writable))]
     if wrong:
         return Finding(
             "datasets", "error", "; ".join(wrong), "correct the paths in local/policy.json, or the permissions"

@@ -142,7 +142,7 @@ class Controller(Federation):
         result = self._ask(Assign(round_number, "train", (site,), given is not None, later, *handed, dict(meta or {})))
         if given is not None and not self.job.partial:
             for update in result.updates:
-                if difference := update.model.header.same_layout(given.header):
+                if difference := given.header.same_layout(update.model.header):
                     raise IntegrityError(f"{site} sent other tensors than it received: {difference}")
         return result
 
@@ -247,7 +247,7 @@ def _update(update: SiteUpdate) -> Update:
 def check_alike(updates: tuple[Update, ...]) -> None:
     """In a round without a model, the first site in order says what tensors there are."""
     for update in updates[1:]:
-        if difference := update.model.header.same_layout(updates[0].model.header):
+        if difference := updates[0].model.header.same_layout(update.model.header):
             raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
 
 

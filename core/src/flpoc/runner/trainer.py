@@ -9,8 +9,6 @@ from pathlib import Path
 
 from flpoc.client import api
 from flpoc.client.script import Script
-from flpoc.runner.blame import blame
-from flpoc.wire.messages import PHASES
 
 
 def main() -> int:
@@ -20,7 +18,7 @@ def main() -> int:
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
-        return _status(end)
+        return exit_status(end)
     except BaseException as error:  # noqa: BLE001 - whatever the script raises is the job's first cause
         return _report(error)
     finally:
@@ -29,7 +27,7 @@ def main() -> int:
     return 0
 
 
-def _status(end: SystemExit) -> int:
+def exit_status(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)
@@ -47,11 +45,7 @@ def _report(error: BaseException) -> int:
     current = _connected()
     if current is None:
         return 1
-    task = current.task
-    phase = PHASES[task.kind] if task is not None else "training"
-    number = task.round if task is not None else None
-    current.failed(blame(error, round_number=number, phase=phase, plugins=current.start.plugins))
-    current.close()
+    current.explain(error)
     return 1
 
 

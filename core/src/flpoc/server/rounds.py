@@ -120,6 +120,14 @@ class RoundRecords:
         rows = await self._store.read(lambda db: db.execute(query, self._key).fetchall())
         return {row["site"]: f"{row['status']}: {row['reason']}" for row in rows}
 
+    async def counted(self) -> dict[str, int]:
+        """The newest round in which an answer of each site was counted."""
+        query = (
+            "SELECT site, MAX(round) AS last FROM ledger WHERE job=? AND run=? AND status IN (?, ?, ?) GROUP BY site"
+        )
+        rows = await self._store.read(lambda db: db.execute(query, (*self._key, *_DONE.values())).fetchall())
+        return {row["site"]: row["last"] for row in rows}
+
     async def late(self, round_number: int) -> set[str]:
         """Sites that a round was closed without."""
         query = "SELECT site FROM ledger WHERE job=? AND run=? AND round=? AND status='late'"

@@ -24,6 +24,7 @@ from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
+from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
 from flpoc.server.models import (
     Model,
     check_room,
@@ -37,6 +38,7 @@ from flpoc.server.models import (
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
+from flpoc.wire.endings import stalled
 from flpoc.wire.job_messages import (
     Assign,
     Commit,
@@ -85,6 +87,8 @@ class Run:
         #: JSON documents that the workflow has made, by file name.
         self.reports: dict[str, Any] = {}
         self.committed = -1
+        #: The newest committed round that an answer of a site was counted in.
+        self._counted: dict[str, int] = {}
         #: Sites whose upload waits for its turn; being in line counts as progress.
         self.in_line: set[str] = set()
         self.over = False
@@ -115,6 +119,7 @@ class Run:
             self.best = path.with_name(last.best) if last.best else None
             self.state_file = path.with_name(last.state_file) if last.state_file else None
             self.kept = await self._kept()
+        self._counted = await self.records.counted()
         self.failures = await self.records.failures()
         number = last.round + 1 if last is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
@@ -145,9 +150,11 @@ class Run:
         if self.over or site not in self.sites or site in self.failures:
             return JobWant(self.id, self.row.run, "drop")
         job = SignedJob(self.row.manifest, self.row.signature, self.row.certificate) if signed else None
+        counted = self.next_round if site in self.round.received else self._counted.get(site, -1)
         return JobWant(
-            self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site), self.committed
-        )
+            self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site),
+            self.committed, counted,
+        )  # fmt: skip
 
     def _task(self, site: str) -> Task | None:
         assign = self.round.assign
@@ -313,8 +320,8 @@ class Run:
         """Count an update whose file is in place; *announced* when it has no row yet."""
         assign = self.round.assign
         try:
-            if assign is not None and facts.kind != assign.kind:
-                raise IntegrityError(f"the answer is to {facts.kind}, the task was to {assign.kind}")
+            if assign is not None:
+                check_kind(facts.kind, assign.kind)
             if facts.kind != "evaluate":
                 self._check_layout(header, facts.params_type)
         except IntegrityError:
@@ -332,25 +339,13 @@ class Run:
         self._close_if_complete()
 
     def _check_layout(self, header: Header, params_type: str) -> None:
-        if self.given is None:
-            # a server that was just restarted hears of an update before it hears from the controller
-            if params_type == "DIFF" and self.round.assign is not None:
-                raise IntegrityError("a DIFF without a model that it is a change of")
-            return
-        if self.spec.partial:
-            return
-        if difference := header.same_layout(self.given.header):
-            raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
+        # a server that was just restarted hears of an update before it hears from the controller
+        known = self.round.assign is not None
+        given = self.given.header if self.given is not None else None
+        check_layout(header, params_type, given, known=known, partial=self.spec.partial)
 
     def _reject(self, site: str, message: Announce, reason: str) -> None:
-        cause = Cause(
-            site=site,
-            phase="sending its update",
-            round=message.round,
-            message=reason,
-            hint="the script must send the tensors that it received, with the same names, shapes and dtypes",
-        )
-        self._site_lost(site, "rejected", cause)
+        self._site_lost(site, "rejected", rejected(site, message.round, reason))
 
     def reject(self, site: str, message: Announce, reason: str) -> None:
         """A transferred update turned out to be unusable."""
@@ -429,8 +424,7 @@ class Run:
             return
         if assign.within is None and self.round.lacks(self._quorum(), self.failures):
             absent = [site for site in assign.sites if site not in self.round.received]
-            message = f"no update from {', '.join(absent)}"
-            self.fail(Cause(site=absent[0] if absent else "", phase="waiting", round=assign.round, message=message))
+            self.fail(nothing_came(assign.round, absent))
             return
         self.round.late |= set(late)
         self._closing = asyncio.create_task(self._close(late))
@@ -466,6 +460,7 @@ class Run:
             into = self.files.state(message.round, message.state_checksum)
             self.state_file = await asyncio.to_thread(take_state, message, folder, into)
         closed, self.round = self.round, OpenRound(message.round + 1)
+        self._counted.update(dict.fromkeys(closed.received, message.round))
         if message.keep:
             self.kept += tuple(closed.received[site] for site in self.sites if site in closed.received)
         self._state = message.state
@@ -574,8 +569,7 @@ class Run:
                 self._deadlines.moved(site)
             for site in self.round.owing(self.failures):
                 if self._deadlines.stalled(site) and not self.over:
-                    message = f"no progress for {self._deadlines.quiet(site):.0f} s (stall)"
-                    cause = Cause(site=site, phase="training", round=self.next_round, message=message)
+                    cause = stalled(site, self.next_round, self._deadlines.quiet(site))
                     self._site_lost(site, "lost", cause)
         if not self.over:
             self._deadlines.arm()

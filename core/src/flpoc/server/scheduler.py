@@ -142,11 +142,13 @@ def _describe(site: str, known: frozenset[str]) -> str:
 
 def _lacks(spec: JobSpec, site: str, hello: Hello) -> str:
     """What a site lacks for good, in words; empty if nothing."""
-    needed = (*spec.plugins, *(f"filters/{one.name}" for one in spec.filters))
+    script = spec.script_for(site)
+    framework = (f"frameworks/{script.framework}",) if script.framework else ()
+    needed = (*spec.plugins, *framework, *(f"filters/{one.name}" for one in spec.filters))
     plugin = next((plugin for plugin in needed if plugin not in hello.plugins), "")
     if plugin:
         return f"{plugin} is not installed, or not allowed, at {site}{_guess(plugin, hello)}"
-    script, capacity = spec.script_for(site), hello.capacity
+    capacity = hello.capacity
     wants = (
         ("GPU", script.gpus, capacity.gpus),
         ("processor", script.cpus, capacity.cpus),

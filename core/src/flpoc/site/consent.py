@@ -17,6 +17,9 @@ from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.provision.kits import Kit
 from flpoc.provision.rights import About, Permissions
 
+#: Programs that run a script like the interpreter does, and nothing besides.
+_PYTHONS = ("python", "python3", "torchrun")
+
 
 def consent(
     kit: Kit,
@@ -47,7 +50,7 @@ def consent(
     if manifest.spec.sites and kit.settings.name not in manifest.spec.sites:
         raise AuthError(f"{signer.name} has not signed this job for {kit.settings.name}")
     command = manifest.spec.script_for(kit.settings.name).command
-    if command and command[0] not in {"python", "python3", policy["python"]}:
+    if command and command[0] not in {*_PYTHONS, policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")
     return manifest
 

@@ -26,17 +26,17 @@ class Dataset:
     mode: Literal["ro", "rw"] = "ro"
 
 
-def granted(datasets: Mapping[str, Any]) -> tuple[Mount, ...]:
-    """What the policy's ``datasets`` grant: of each name a path, or a table with ``source`` and ``mode``.
+def granted(datasets: Mapping[str, Any]) -> dict[str, Mount]:
+    """What the policy's ``datasets`` grant, by name: of each a path, or a table with ``source`` and ``mode``.
 
     Raises:
         ConfigError: An entry is wrong.
     """
-    mounts = []
+    mounts = {}
     for name, value in datasets.items():
         where = f"local/policy.json: datasets.{name}"
         one = structure({"source": value} if isinstance(value, str) else value, Dataset, where=where)
         if not Path(one.source).is_absolute():
             raise ConfigError(f"{where}: {one.source!r} is not an absolute path", hint="begin it with /")
-        mounts.append(Mount(one.source, one.source, writable=one.mode == "rw"))
-    return tuple(mounts)
+        mounts[name] = Mount(one.source, one.source, writable=one.mode == "rw")
+    return mounts

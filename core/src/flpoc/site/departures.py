@@ -24,6 +24,7 @@ from flpoc.models.handover import sync, take
 from flpoc.site.files import Outbox, SiteFiles
 from flpoc.site.gate_host import PHASE, DiskFullError, GateHost, RefusedError
 from flpoc.site.gate_messages import Passed
+from flpoc.site.keepsakes import Keepsakes
 from flpoc.wire.job_messages import Submit
 from flpoc.wire.messages import Announce
 
@@ -60,6 +61,8 @@ class Departures:
         #: What may leave.
         self.outbox = Outbox(files.folder / "outbox", policy)
         self._raw = Outbox(files.folder / "raw")
+        #: What the script keeps.
+        self.keepsakes = Keepsakes(files.kept)
         self._job, self._run, self._site = job, run, site
         self._files = files
         self._events = events
@@ -93,6 +96,8 @@ class Departures:
                 self._events.failed(Cause(site=self._site, phase="sending", round=entry.round, message=text))
                 return False
             try:
+                if message.state:
+                    await asyncio.to_thread(self.keepsakes.take, attempt, message.round)
                 while not await self._kept(box, entry, Path(attempt.folder), message.file):
                     log.warning("job %s: round %d: the disk is full; the script waits", self._job, entry.round + 1)
             except (FlpocError, OSError) as error:

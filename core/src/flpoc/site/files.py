@@ -42,6 +42,11 @@ class SiteFiles:
         return self.folder / "in"
 
     @property
+    def kept(self) -> Path:
+        """What a job's script keeps from round to round; it reads it, and writes a copy."""
+        return self.folder / "kept"
+
+    @property
     def signed(self) -> Path:
         return self.folder / "signed.json"
 
@@ -53,6 +58,13 @@ class SiteFiles:
         for path in self.models.glob("*.safetensors"):
             if int(path.name.split(".")[0]) < before:
                 path.unlink(missing_ok=True)
+
+    def drop_attempts(self, before: int) -> None:
+        """Delete the folders of earlier launches, which have ended."""
+        for folder in (self.runs, self.folder / "launches"):
+            for path in folder.glob("*"):
+                if path.name.isdigit() and int(path.name) < before:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def drop(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -29,6 +29,7 @@ from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
+from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.job_messages import Give, Logged
 from flpoc.wire.messages import (
     INLINE_BYTES,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flpoc.site")
 
-#: Seconds that a script gets to end by itself when it is stopped.
-STOP_GRACE = 2.0
 #: Seconds between two messages that only say that something moves.
 PROGRESS_GAP = 0.1
 #: What an archive may take for a file besides its bytes: names of up to 4 KiB, twice.
@@ -142,7 +141,9 @@ class SiteJob:
             return
         if self.report.phase == "failed":
             return
-        self.departures.drop_before(want.task.round if want.task is not None else -1, want.committed)
+        wanted = want.task.round if want.task is not None else None
+        self.departures.drop_before(-1 if wanted is None else wanted, want.committed)
+        await asyncio.to_thread(self.departures.keepsakes.drop, want.counted, wanted)
         await self._prepare(want)
         await self._ensure_host()
         if want.task is not None:
@@ -287,7 +288,7 @@ class SiteJob:
                 await self._get_model(task, model)
             path = str(model)
             self.files.drop_models(task.round)
-        self._host.give(Give(task.round, task.kind, path, task.meta))
+        self._host.give(Give(task.round, task.kind, path, task.meta, self.departures.keepsakes.current(want.counted)))
 
     async def _get_model(self, task: Task, into: Path) -> None:
         assert task.model is not None
@@ -407,9 +408,8 @@ class SiteJob:
     async def _finish(self) -> None:
         if self._host is not None:
             self._host.finish()
-            limit = self._manifest.spec.timeouts.stall if self._manifest is not None else 60.0
             try:
-                async with asyncio.timeout(min(limit, 60.0)):
+                async with asyncio.timeout(self._host.patience):
                     await self._ended.wait()
             except TimeoutError:
                 log.warning("job %s: the script does not end; it is stopped", self.job)

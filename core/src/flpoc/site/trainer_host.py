@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
+from flpoc.wire.endings import LAUNCHES, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -37,8 +38,10 @@ from flpoc.wire.messages import Refused
 
 log = logging.getLogger("flpoc.site")
 
-#: Launches of a trainer for the same task before the site gives up.
-LAUNCHES = 3
+#: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
+END_WITHIN = 60.0
+#: Seconds from asking it to end to insisting, then.
+STOP_GRACE = 2.0
 
 
 @attrs.frozen
@@ -65,7 +68,7 @@ class TrainerEvents:
 
 
 class TrainerHost:
-    """Runs the trainer of one job, again if it is killed."""
+    """Runs the trainer of one job: again if it is killed, and anew for every task if the job wants that."""
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class TrainerHost:
         events: TrainerEvents,
         project: str,
         python: str,
-        datasets: tuple[Mount, ...],
+        datasets: Mapping[str, Mount],
         plugins: tuple[str, ...],
         gpus: tuple[str, ...] = (),
         only_these_gpus: bool = False,
@@ -109,6 +112,12 @@ class TrainerHost:
         self._log_mode = ""
         self._beat = Beat(0.0, 0)
         self._launching: asyncio.Task[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the script has to end by itself once nothing more is wanted of it."""
+        return min(self._spec.timeouts.stall, END_WITHIN) + self._script.shutdown_timeout
 
     async def start(self, left: list[Attempt]) -> None:
         """Listen, and adopt what a former agent left running, or launch."""
@@ -136,6 +145,8 @@ class TrainerHost:
             self._events.failed(Cause(site=self._site, phase="starting the script", message=str(error)))
             return
         self._attempt = attempt  # its process may connect before the launcher returns
+        if not self._script.launch_once:
+            await asyncio.to_thread(self._files.drop_attempts, number)
         try:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
@@ -143,8 +154,8 @@ class TrainerHost:
                 self._argv(),
                 log=self._files.log,
                 socket=self._sockets / SOCKET_NAME,
-                reads=(self._files.job / "code", self._files.models),
-                datasets=self._datasets,
+                reads=(self._files.job / "code", self._files.models, self._files.kept),
+                datasets=tuple(self._datasets.values()),
                 env={**self._script.env, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
@@ -178,9 +189,31 @@ class TrainerHost:
         self._offer()
 
     def _offer(self) -> None:
-        if self._link is not None and self._give is not None and self._received < self._give.round:
-            self._received = self._give.round
-            self._link.send(self._give)
+        task = self._give
+        if task is None:
+            return
+        once = self._script.launch_once
+        if self._link is not None and self._received < task.round:
+            # one that is launched for a single task and has had it learns from another that its round is closed
+            if once or self._received < 0:
+                self._received = task.round
+            self._link.send(task)
+        if not once and not self._over:
+            self._make_way(task)
+
+    def _make_way(self, task: Give) -> None:
+        """See to it that the script is started anew for a task that is not the first one of this start."""
+        if self._attempt is None:
+            if self._launching is None or self._launching.done():
+                self._launching = asyncio.create_task(self._launch_again())
+        elif 0 <= self._received <= self._sent and self._received < task.round and self._lingering is None:
+            loop = asyncio.get_running_loop()
+            self._lingering = loop.call_later(self.patience, self._stop_lingering, self._attempt)
+
+    def _stop_lingering(self, attempt: Attempt) -> None:
+        if attempt is self._attempt:
+            log.warning("job %s: the script does not end after its task; it is stopped", self._job)
+            self._launching = asyncio.create_task(asyncio.to_thread(self._attempts.stop, attempt, STOP_GRACE))
 
     def set_log_mode(self, mode: str) -> None:
         """Have the script's process log as *mode* says, also one that is launched later."""
@@ -230,16 +263,29 @@ class TrainerHost:
         if attempt is not self._attempt or self._stopping:
             return
         self._attempt = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self._events.spoke()
-        if self._over and (status.code == 0 or self._failure is None):
+        # one that was never given anything has nothing to say about a job that is over
+        if self._over and (status.code == 0 or self._failure is None or self._received < 0):
             self._events.ended()
             return
         killed = status.code is None or status.code < 0
+        if self._failure is None and (killed or status.code == 0) and self._has_served():
+            self._offer()
+            return
         if killed and self._failure is None and self._launches.count(self._task_round()) < LAUNCHES:
             log.warning("job %s: the trainer was lost (%s); launching it again", self._job, signal_name(status.code))
             self._launching = asyncio.create_task(self._launch_again())
             return
         self._events.failed(self._cause(attempt, status))
+
+    def _has_served(self) -> bool:
+        """Whether nothing more was wanted of a start that is for a single task: it is answered, or closed."""
+        if self._script.launch_once or self._received < 0:
+            return False
+        return self._give is None or self._give.round > self._received
 
     async def _launch_again(self) -> None:
         try:
@@ -248,23 +294,9 @@ class TrainerHost:
             self._events.failed(Cause(site=self._site, phase="starting the script", message=str(error)))
 
     def _cause(self, attempt: Attempt, status: Status) -> Cause:
-        said = self._failure
-        code = status.code
         tail = tuple(self._attempts.logs(attempt, 40).splitlines()[-40:])
-        if said is not None:
-            return Cause(
-                site=self._site, phase=said.phase or "training", round=said.round, exception=said.exception,
-                message=said.message, file=said.file, line=said.line, exit_code=code, peak_rss=status.peak_rss,
-                log_tail=tail, hint=said.hint,
-            )  # fmt: skip
-        message = f"the script ended before round {max(0, self._task_round()) + 1} was answered" if code == 0 else ""
-        hint = "the script must receive and send until is_running() is false" if code == 0 else ""
-        return Cause(
-            site=self._site, phase="training", round=self._task_round() if self._give else None,
-            message=message or status.reason, exit_code=code if code is not None and code >= 0 else None,
-            signal=signal_name(code), peak_rss=status.peak_rss, log_tail=tail,
-            hint=hint,
-        )  # fmt: skip
+        ending = Ending(status.code, status.peak_rss, status.reason)
+        return cause_of_end(self._site, self._failure, ending, self._give.round if self._give else None, tail)
 
     # -- the socket
 
@@ -298,9 +330,13 @@ class TrainerHost:
             link.close()
 
     def _greeting(self, attempt: Attempt) -> TrainerStart:
+        script = self._script
         return TrainerStart(
-            self._job, self._site, self._run, attempt.number, self._spec.seed, self._spec.rounds, self._plugins
-        )
+            self._job, self._site, self._run, attempt.number, self._spec.seed, self._spec.rounds, self._plugins,
+            framework=script.framework, transfer_type=script.transfer_type, once=script.launch_once,
+            gc_rounds=script.memory_gc_rounds, empty_cache=script.cuda_empty_cache,
+            datasets={name: mount.target for name, mount in self._datasets.items()},
+        )  # fmt: skip
 
     async def _take(self, attempt: Attempt, message: Any) -> None:
         match message:

@@ -6,7 +6,7 @@ process asks again what was not answered.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -14,6 +14,9 @@ from flpoc.jobs.spec import JobSpec
 from flpoc.wire import checks
 from flpoc.wire.codec import PLAIN_BYTES, Family
 from flpoc.wire.messages import MetricRow, Refused, TaskKind
+
+#: Where a script keeps things, in the folder of its attempt: a folder for each round.
+STATE_FOLDER = "state"
 
 
 @attrs.frozen
@@ -27,7 +30,23 @@ class LocalHello:
 
 @attrs.frozen
 class TrainerStart:
-    """What a trainer needs to know once."""
+    """What a trainer needs to know once.
+
+    Attributes:
+        job: The job's id.
+        site: The name of this site.
+        run: Counts the runs of the job.
+        attempt: Counts the launches of the script.
+        seed: The job's.
+        total_rounds: How many rounds the job has.
+        plugins: Names of the plugins that the site's kit allows.
+        framework: Name of the adapter that makes params of arrays; empty for none.
+        transfer_type: What is sent of a model.
+        once: Whether this launch answers all tasks; if not, it answers one.
+        gc_rounds: After how many answered tasks garbage is collected; 0 for never.
+        empty_cache: Whether graphics memory is given back then, too.
+        datasets: Where the data is that the site grants, by its name.
+    """
 
     job: str
     site: str
@@ -36,21 +55,39 @@ class TrainerStart:
     seed: int
     total_rounds: int
     plugins: tuple[str, ...] = ()
+    framework: str = ""
+    transfer_type: Literal["FULL", "DIFF"] = "FULL"
+    once: bool = True
+    gc_rounds: int = attrs.field(default=0, validator=checks.count)
+    empty_cache: bool = False
+    datasets: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class Give:
-    """A task for the script: ``path`` is the model's file, empty when there is none; ``meta`` goes with the model."""
+    """A task for the script.
+
+    Attributes:
+        round: Of which round.
+        kind: What is to be done.
+        path: The model's file, empty when there is none.
+        meta: Goes with the model.
+        state: The folder of what the script has kept, to be copied; empty when it has kept nothing.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
     path: str
     meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
+    state: str = ""
 
 
 @attrs.frozen
 class Submit:
-    """The script's answer: a file in the attempt's folder, named with size and checksum."""
+    """The script's answer: a file in the attempt's folder, named with size and checksum.
+
+    With ``state``, the folder ``state/ROUND`` beside it is what the script wants to keep.
+    """
 
     round: int = attrs.field(validator=checks.round_number)
     kind: TaskKind
@@ -63,6 +100,7 @@ class Submit:
     meta: dict[str, Any] = attrs.field(validator=checks.plain_json)
     evaluates: bool
     submits: bool = False
+    state: bool = False
 
 
 @attrs.frozen

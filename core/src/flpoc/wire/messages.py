@@ -213,6 +213,7 @@ class JobWant:
         archive: SHA-256 and size of the job's files.
         task: The open task, if this site has not answered it.
         committed: Last committed round, -1 for none: answers up to it may be forgotten.
+        counted: Newest round in which an answer of this site was counted, -1 for none.
     """
 
     job: str = attrs.field(validator=checks.job_id)
@@ -223,6 +224,7 @@ class JobWant:
     signed: SignedJob | None = None
     task: Task | None = None
     committed: int = attrs.field(default=-1, validator=checks.round_number)
+    counted: int = attrs.field(default=-1, validator=checks.round_number)
 
 
 @attrs.frozen
