@@ -1,7 +1,8 @@
-"""The weighted mean keeps what every aggregator must, and the suite notices when one does not."""
+"""What core offers keeps what every aggregator must, and the suite notices when one does not."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +14,89 @@ import pytest
 from flpoc.aggregating import Aggregator, Update
 from flpoc.errors import FlpocError, IntegrityError
 from flpoc.models.tensors import TensorFile, write_tensors
+from flpoc.plugins import Plugins
 from flpoc.testing.aggregator_suite import AggregatorSuite
+from flpoc.workflows.fedopt import FedOpt
 from flpoc.workflows.mean import WeightedMean
+
+
+def made(name: str, /, **settings: Any) -> Aggregator:
+    found = Plugins.load().create("aggregators", name, settings)
+    assert isinstance(found, Aggregator)
+    return found
 
 
 class TestWeightedMean(AggregatorSuite):
     @pytest.fixture
     def aggregator(self) -> Aggregator:
-        return WeightedMean()
+        return made("mean", weights={"site-1": 2.0, "site-2": 0.5})
+
+
+class TestMedian(AggregatorSuite):
+    @pytest.fixture
+    def aggregator(self) -> Aggregator:
+        return made("median")
+
+
+class TestTrimmedMean(AggregatorSuite):
+    @pytest.fixture
+    def aggregator(self) -> Aggregator:
+        return made("trimmed_mean", trim=0.4)
+
+
+class TestKrum(AggregatorSuite):
+    fewest = 5
+
+    @pytest.fixture
+    def aggregator(self) -> Aggregator:
+        return made("krum", byzantine=1)
+
+
+class TestMultiKrum(AggregatorSuite):
+    fewest = 5
+
+    @pytest.fixture
+    def aggregator(self) -> Aggregator:
+        return made("krum", byzantine=1, select=3)
+
+
+class TestFedOpt(AggregatorSuite):
+    @pytest.fixture(params=["adam", "yogi", "adagrad", "sgd"])
+    def aggregator(self, request: pytest.FixtureRequest) -> Aggregator:
+        return made("fedopt", optimizer=request.param)
+
+
+_OF_A_JOB = """
+from flpoc.aggregating import ModelAggregator
+from flpoc.models.flmodel import FLModel
+
+
+class Own(ModelAggregator):
+    def reset_stats(self):
+        self.models = []
+
+    def accept_model(self, model):
+        self.models.append(model.params)
+        self.kind = model.params_type
+
+    def aggregate_model(self):
+        first = self.models[0]
+        real = {name for name, array in first.items() if array.dtype.kind == "f"}
+        mean = {name: sum(one[name] for one in self.models) / len(self.models) for name in real}
+        return FLModel(params_type=self.kind, params={**first, **mean})
+"""
+
+
+class TestCodeOfAJob(AggregatorSuite):
+    growth = 512 << 20  # what a job's own code holds is its own affair
+
+    @pytest.fixture
+    def aggregator(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aggregator:
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.setenv("FLPOC_CODE", str(tmp_path / "code"))
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "of_a_job.py").write_text(_OF_A_JOB)
+        return made("code", file="of_a_job.py", name="Own")
 
 
 class WritesAnotherFormat(WeightedMean):
@@ -122,6 +198,11 @@ class TakesUpNothing(_Counts):
         return str(self.rounds).encode()
 
 
+class TakesUpNoFile(FedOpt):
+    def restore_file(self, file: TensorFile) -> None:
+        """Go on with nothing."""
+
+
 class KeepsItsState(TakesUpNothing):
     def restore(self, state: bytes) -> None:
         self.rounds = int(state)
@@ -144,6 +225,7 @@ _CAUGHT: list[tuple[type[Aggregator], str, tuple[Any, ...]]] = [
     (HoldsAllModels, "test_memory_does_not_grow_with_the_number_of_sites", ()),
     (ForgetsItsState, "test_goes_on_from_its_state_after_a_restart", ()),
     (TakesUpNothing, "test_goes_on_from_its_state_after_a_restart", ()),
+    (TakesUpNoFile, "test_goes_on_from_its_state_after_a_restart", ()),
 ]
 
 

@@ -94,7 +94,7 @@ def link(package: str, into: Path) -> None:
             (into / top).symlink_to(library / top)
 
 
-def project(sites: int, *, launcher: str = "local", plugins: Sequence[str] = ("local",)) -> str:
+def project(sites: int, *, launcher: str = "local", plugins: Sequence[str] = ("local",), **more: str) -> str:
     """A project file with a port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -102,7 +102,7 @@ def project(sites: int, *, launcher: str = "local", plugins: Sequence[str] = ("l
     server = {"name": "server", "type": "server", "org": "acme", "fed_learn_port": port, "default_host": "localhost"}
     admin = {"name": "admin@acme.org", "type": "admin", "org": "acme", "role": "project_admin"}
     clients = [{"name": f"site-{number}", "type": "client", "org": "acme"} for number in range(1, sites + 1)]
-    found = {"api_version": 3, "name": "suite", "launcher": launcher, "plugins": list(plugins)}
+    found = {"api_version": 3, "name": "suite", "launcher": launcher, "plugins": list(plugins), **more}
     return json.dumps({**found, "participants": [server, *clients, admin]})
 
 

@@ -175,3 +175,43 @@ def test_a_job_runs_through_its_launcher_and_sends_what_another_plugin_knows(pre
     with TensorFile.open(model) as tensors:
         assert tensors["w"].tolist() == [2.0, 2.0]
     assert prepared.run("flpoc", "poc", "stop").returncode == 0
+
+
+#: site-3 sends what is far from what the others send.
+ODD = """
+import numpy as np
+
+import flpoc.client as flare
+
+flare.init()
+while flare.is_running():
+    flare.receive()
+    number = {"site-1": 1.0, "site-2": 2.0, "site-3": 1e6}[flare.get_site_name()]
+    flare.send(flare.FLModel(params={"w": np.array([number, -number])}))
+"""
+
+
+def test_an_authority_and_an_aggregator_of_packages_serve_a_whole_job(owner: Stranger) -> None:
+    asked = project(3, launcher="hello", plugins=["hello", "p12", "geomed"], authority="p12")
+    (owner.here / "project.yml").write_text(asked)
+    locked = owner.run("flpoc", "poc", "prepare", "-i", "project.yml", check=False)
+    assert locked.returncode != 0
+    assert "FLPOC_P12_PASSPHRASE" in locked.stderr
+    owner.run("flpoc", "poc", "prepare", "-i", "project.yml", FLPOC_P12_PASSPHRASE="correct horse")
+    try:
+        job = owner.here / "odd"
+        (job / "code").mkdir(parents=True)
+        (job / "code" / "train.py").write_text(ODD)
+        said = "name = odd\nscript = train.py\nrounds = 1\nmin_clients = 3\naggregator { name = geometric-median }\n"
+        (job / "job.conf").write_text(said)
+        owner.run("flpoc", "poc", "start")
+        said = owner.run("flpoc", "job", "submit", "-j", str(job), "--format", "json").stdout
+        number = json.loads(said)["data"]["job_id"]
+        owner.run("flpoc", "job", "wait", number, "--timeout", "60")
+        owner.run("flpoc", "job", "download", number, "-o", str(owner.here / "found"))
+        (model,) = (owner.here / "found").glob("*/FL_global_model.safetensors")
+        with TensorFile.open(model) as tensors:
+            assert abs(tensors["w"]).max() < 4
+        owner.run("flpoc", "poc", "stop")
+    finally:
+        owner.run("flpoc", "poc", "clean", "--force")

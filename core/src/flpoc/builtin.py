@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,26 @@ def flpoc_authorities() -> Iterable[Component[Any]]:
 
 @hookimpl
 def flpoc_aggregators() -> Iterable[Component[Any]]:
-    yield Component("mean", "Weighted mean, block by block, in site order", _weighted_mean)
+    from flpoc.jobs.code import CodeRef
+    from flpoc.workflows.aggregator_settings import FedOptSettings, KrumSettings, MeanSettings, TrimmedMeanSettings
+
+    yield Component("mean", "Weighted mean, block by block, in site order", _weighted_mean, MeanSettings)
+    yield Component("median", "Median of each number (Yin et al. 2018)", _median)
+    trimmed = "Mean of each number without the extremes (Yin et al. 2018)"
+    yield Component("trimmed_mean", trimmed, _trimmed_mean, TrimmedMeanSettings)
+    yield Component("krum", "The update nearest to the others (Blanchard et al. 2017)", _krum, KrumSettings)
+    yield Component("fedopt", "Adam, Yogi, Adagrad or SGD at the server (Reddi et al. 2021)", _fedopt, FedOptSettings)
+    yield Component("code", "A class of the job's own code", _code_aggregator, CodeRef)
 
 
 @hookimpl
 def flpoc_workflows() -> Iterable[Component[Any]]:
-    from flpoc.workflows.settings import CyclicSettings, FedAvgSettings
+    from flpoc.workflows.settings import CrossSiteSettings, CyclicSettings, FedAvgSettings
 
     yield Component("fedavg", "Federated averaging (McMahan et al. 2017)", _fedavg, FedAvgSettings)
     yield Component("cyclic", "One model goes from site to site (Chang et al. 2018)", _cyclic, CyclicSettings)
+    evaluation = "Every site judges all models; nothing is trained"
+    yield Component("cross_site_evaluation", evaluation, _cross_site_evaluation, CrossSiteSettings)
 
 
 @hookimpl
@@ -48,10 +60,41 @@ def _local_authority(_: Any) -> Any:
     return LocalAuthority()
 
 
-def _weighted_mean(_: Any) -> Any:
+def _weighted_mean(settings: Any) -> Any:
     from flpoc.workflows.mean import WeightedMean
 
-    return WeightedMean()
+    return WeightedMean(settings)
+
+
+def _median(_: Any) -> Any:
+    from flpoc.workflows.robust import Median
+
+    return Median()
+
+
+def _trimmed_mean(settings: Any) -> Any:
+    from flpoc.workflows.robust import TrimmedMean
+
+    return TrimmedMean(settings)
+
+
+def _krum(settings: Any) -> Any:
+    from flpoc.workflows.robust import Krum
+
+    return Krum(settings)
+
+
+def _fedopt(settings: Any) -> Any:
+    from flpoc.workflows.fedopt import FedOpt
+
+    return FedOpt(settings)
+
+
+def _code_aggregator(ref: Any) -> Any:
+    from flpoc.workflows.code_aggregator import CodeAggregator
+
+    # where a job's code is run, this says where it lies
+    return CodeAggregator(ref, Path(os.environ["FLPOC_CODE"]))
 
 
 def _fedavg(settings: Any) -> Any:
@@ -64,6 +107,12 @@ def _cyclic(settings: Any) -> Any:
     from flpoc.workflows.cyclic import Cyclic
 
     return Cyclic(settings)
+
+
+def _cross_site_evaluation(settings: Any) -> Any:
+    from flpoc.workflows.only_evaluating import OnlyEvaluating
+
+    return OnlyEvaluating(settings)
 
 
 def _text(_: Any) -> Any:

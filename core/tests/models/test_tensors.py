@@ -157,7 +157,7 @@ def test_numbers_and_lists_become_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "text", {"a": 1}, [[1], [2, 3]], np.array([object()]), 1j, np.array(["x"])], ids=repr
+    "value", [None, "text", {"a": 1}, [[1], [2, 3]], np.array([None]), 1j, np.array(["x"])], ids=repr
 )
 def test_what_is_no_array_of_numbers_is_refused_by_name(tmp_path: Path, value: Any) -> None:
     with pytest.raises(IntegrityError, match=r"layer\.odd"):
@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(ResourceError, match="No space left"):
-        write_tensors(tmp_path / "m", {"a": 1.0})
+        write_tensors(tmp_path / "m", {"a": np.zeros(1 << 16)})
     assert list(tmp_path.iterdir()) == []
 
 

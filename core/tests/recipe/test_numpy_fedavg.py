@@ -228,7 +228,7 @@ def test_a_model_is_an_array_a_list_or_a_dict_of_them(project, model, name, dtyp
         ({"model": {1: [1.0]}}, "model: the name of a parameter"),
         ({"model": ["a"]}, "model: 'numpy_key' is no array of numbers"),
         ({"model": [[1], [1, 2]]}, "model: 'numpy_key' is no array of numbers"),
-        ({"model": {"w": np.array([object()])}}, "model: 'w' is an array of object"),
+        ({"model": {"w": np.array([None])}}, "model: 'w' is an array of object"),
         ({"model": {"w": [float("nan")]}}, "model: 'w' holds NaN"),
         ({"model": {"class_path": "net.Net"}}, "model: 'class_path'"),
         ({"per_site_config": {"server": {}}}, "per_site_config: 'server'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -100,6 +101,30 @@ def test_whoever_connects_and_says_nothing_that_is_a_hello_is_nobody(tmp_path: P
         await server.wait_closed()
 
     asyncio.run(main())
+
+
+def test_listening_that_is_given_up_leaves_the_next_listener_able_to_hear(tmp_path: Path) -> None:
+    """A job may be aborted in this very moment; the number of its socket is then that of the next job's."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"heard")
+        writer.close()
+
+    async def main() -> bytes:
+        given_up = asyncio.create_task(listen(tmp_path / "a", accept))
+        await asyncio.sleep(0)  # it listens, and waits for the loop's next turn
+        assert (tmp_path / "a" / SOCKET_NAME).exists()
+        given_up.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await given_up
+        server = await listen(tmp_path / "b", accept)
+        with connect(tmp_path / "b" / SOCKET_NAME) as client:
+            client.settimeout(5.0)
+            heard = await asyncio.to_thread(client.recv, 5)
+        server.close()
+        return heard
+
+    assert asyncio.run(main()) == b"heard"
 
 
 def test_the_length_of_the_path_does_not_matter_and_a_stale_socket_is_replaced(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("preflight-check", "flpoc.cli.preflight:preflight_check", "Check a startup kit where it will be used."),
     ("provision", "flpoc.cli.provision:provision", "Make startup kits for all participants of a project."),
     ("recipe", "flpoc.cli.recipe:recipe", "Show recipes, and write their jobs."),
+    ("simulator", "flpoc.cli.simulator:simulator", "Run a job with virtual sites on this machine."),
     ("study", "flpoc.cli.study:study", "Make studies, and say which sites and users work in them."),
     ("system", "flpoc.cli.system:system", "Look at and operate the server and its sites."),
     ("version", "flpoc.cli.version:version", "Show the version of flpoc."),

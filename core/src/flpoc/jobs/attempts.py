@@ -7,7 +7,6 @@ owner or ``flpoc poc stop``, reads these files.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -138,6 +137,8 @@ class Attempts:
 
     async def adopt(self, left: list[Attempt]) -> Attempt | None:
         """Of what a former owner left of one job, keep the newest that still runs; end and forget the others."""
+        import asyncio
+
         alive = [one for one in left if self.poll(one).running][-1:]
         for one in left:
             if one not in alive:
@@ -221,6 +222,8 @@ class Attempts:
 
     def watch(self, attempt: Attempt, ended: Callable[[Attempt, Status], None]) -> None:
         """Call *ended* in the running event loop once the process is gone."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
 
         def wait() -> None:

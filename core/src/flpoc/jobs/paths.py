@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
@@ -91,3 +92,10 @@ def _check_path(path: str, limits: Limits) -> None:
         raise IntegrityError(f"{shown} has control characters or a backslash", hint="rename it")
     if any(part[-1] in ". " or _RESERVED.match(part) for part in parts):
         raise IntegrityError(f"{shown} cannot be a file name on every system", hint="rename it")
+
+
+def below_code(_: Any, attribute: Any, value: str) -> None:
+    """A validator: the value is a path below ``code/``, or empty."""
+    parts = value.split("/")
+    if value and ("\0" in value or "\\" in value or "" in parts or "." in parts or ".." in parts):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not a path below code/")

@@ -10,7 +10,7 @@ import attrs
 from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
-from flpoc.jobs.paths import FileEntry
+from flpoc.jobs.paths import FileEntry, below_code
 from flpoc.tracking import TrackerSpec
 
 #: In ``scripts``, what holds for every site that is not named.
@@ -28,12 +28,6 @@ def _matching(pattern: re.Pattern[str], what: str) -> Any:
 def _positive(_: Any, attribute: Any, value: float | None) -> None:
     if value is not None and not 0 < value < 1e9:
         raise ValueError(f"{attribute.name} must be greater than 0")
-
-
-def _below_code(_: Any, attribute: Any, value: str) -> None:
-    parts = value.split("/")
-    if value and ("\0" in value or "\\" in value or "" in parts or "." in parts or ".." in parts):
-        raise ValueError(f"{attribute.name}: {value[:80]!r} is not a path below code/")
 
 
 def _passable(_: Any, attribute: Any, value: Any) -> None:
@@ -175,7 +169,7 @@ class JobSpec:
     workflow_settings: dict[str, Any] = attrs.field(factory=dict, validator=_sendable)
     aggregator: str = "mean"
     aggregator_settings: dict[str, Any] = attrs.field(factory=dict, validator=_sendable)
-    initial_model: str = attrs.field(default="", validator=_below_code)
+    initial_model: str = attrs.field(default="", validator=below_code)
     seed: int = attrs.field(default=0, validator=_sendable)
     timeouts: TimeoutSpec = attrs.field(factory=TimeoutSpec)
     keep_rounds: bool = False

@@ -70,6 +70,8 @@ _NAMES = {dtype: name for name, dtype in _NUMPY.items()}
 _FOREIGN = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
 _CHUNK = 4 << 20
 _BLOCK = 1 << 16
+#: Smaller files are written at once anyway; deleting one whose room was taken before can wait for the disk.
+_WORTH_TAKING = 1 << 18
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -370,9 +372,10 @@ def _pieces(array: Array) -> Iterator[memoryview]:
 
 
 def _take_room(fd: int, size: int) -> None:
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-            raise
+    if size >= _WORTH_TAKING:
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
     os.ftruncate(fd, size)

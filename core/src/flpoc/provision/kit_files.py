@@ -48,6 +48,8 @@ def local_files(project: Project, one: Participant) -> dict[str, bytes]:
         files[REGISTRY] = as_json({"format": layout.FORMAT, "studies": studies_document(project.studies)})
     if one.kind == "site":
         files[layout.POLICY] = as_json(layout.default_policy(project.launcher))
+    if one.kind == "server":
+        files[layout.POLICY] = as_json(layout.default_server_policy())
     return files
 
 

@@ -186,6 +186,11 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
     }
 
 
+def default_server_policy() -> dict[str, Any]:
+    """A server's policy until its owner changes it."""
+    return {"format": FORMAT, "checkpoints": []}
+
+
 def find_kit(path: Path) -> tuple[Path, Kind]:
     """Find the kit at *path*, which may be its ``startup`` folder, and say which kind it is.
 

@@ -26,6 +26,7 @@ from flpoc.provision.kit_settings import (
     TRANSFER,
     KitSettings,
     default_policy,
+    default_server_policy,
     find_kit,
     parse_settings,
     with_connect_override,
@@ -83,16 +84,19 @@ class Kit:
 
     @property
     def policy(self) -> dict[str, Any]:
-        """A site's policy as its file says now, defaults filled in; empty for a server or a user.
+        """The owner's policy as its file says now, defaults filled in; empty for a user.
 
         Raises:
             ConfigError: The file is there and cannot be used.
         """
-        return read_policy(self.folder, self.settings.launcher) if self.kind == "site" else {}
+        if self.kind == "user":
+            return {}
+        default = default_policy(self.settings.launcher) if self.kind == "site" else default_server_policy()
+        return read_policy(self.folder, default)
 
 
-def read_policy(folder: Path, launcher: str = "local") -> dict[str, Any]:
-    """Read ``local/policy.json`` of a kit; what it does not say is as provisioned.
+def read_policy(folder: Path, default: dict[str, Any]) -> dict[str, Any]:
+    """Read ``local/policy.json`` of a kit; what it does not say is as in *default*.
 
     Raises:
         ConfigError: The file is there and cannot be used.
@@ -101,7 +105,7 @@ def read_policy(folder: Path, launcher: str = "local") -> dict[str, Any]:
     from flpoc.settings import parse_json
 
     path = folder / LOCAL / POLICY
-    found = default_policy(launcher)
+    found = default
     if not path.exists() and not path.is_symlink():
         return found
     try:

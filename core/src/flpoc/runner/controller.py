@@ -37,7 +37,6 @@ from flpoc.workflows import Federation, RoundResult, Workflow
 class Controller(Federation):
     """The federation as seen from the controller's process."""
 
-    #: Plugins that the server's kit allows.
     plugins: tuple[str, ...]
     kept: tuple[Update, ...]
     #: The round committed last.
@@ -68,9 +67,13 @@ class Controller(Federation):
         self.state = committed.state if committed is not None else b""
         self._committed = self._last = self.next_round - 1
         self.kept = tuple(map(_update, start.kept))
-        if committed is not None:
-            self.model = TensorFile.open(Path(committed.model))
+        self.checkpoints = tuple(map(Path, start.checkpoints))
         self.aggregator: Aggregator
+        self._state_file: TensorFile | None = None
+        if committed is not None:
+            self.model = _opened(committed.model)
+            self.best_model = _opened(committed.best)
+            self._state_file = _opened(committed.state_file)
 
     def _take(self, message: Any) -> None:
         with self._news:
@@ -112,26 +115,34 @@ class Controller(Federation):
         sites: Sequence[str] | None = None,
         model: Path | None = None,
         meta: Mapping[str, Any] | None = None,
+        within: float | None = None,
     ) -> RoundResult:
         named = _Named() if model is None else self._named(model)
         given = self.model if named.tensors is None else named.tensors
         asked = tuple(self.sites if sites is None else [one for one in self.sites if one in set(sites)])
         handed = (named.file, named.size, named.checksum)
-        result = self._ask(Assign(round_number, kind, asked, given is not None, (), *handed, dict(meta or {})))
-        if kind != "evaluate":
-            _check_alike(result.updates)
+        result = self._ask(Assign(round_number, kind, asked, given is not None, (), *handed, dict(meta or {}), within))
+        if kind != "evaluate" and not (self.job.partial and given is not None):
+            check_alike(result.updates)
         return result
 
-    def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
+    def visit(
+        self,
+        round_number: int,
+        site: str,
+        model: Path | None,
+        later: Sequence[str],
+        *,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundResult:
         named = _Named() if model is None else self._named(model)
         given = self.model if named.tensors is None else named.tensors
-        assign = Assign(
-            round_number, "train", (site,), given is not None, tuple(later), named.file, named.size, named.checksum
-        )
-        result = self._ask(assign)
+        handed = (named.file, named.size, named.checksum)
+        later = tuple(later)
+        result = self._ask(Assign(round_number, "train", (site,), given is not None, later, *handed, dict(meta or {})))
         if given is not None and not self.job.partial:
             for update in result.updates:
-                if difference := update.model.header.same_layout(given.header):
+                if difference := given.header.same_layout(update.model.header):
                     raise IntegrityError(f"{site} sent other tensors than it received: {difference}")
         return result
 
@@ -162,12 +173,30 @@ class Controller(Federation):
         keep: bool = False,
     ) -> None:
         named = _Named() if model is None else self._named(model)
-        message = Commit(round_number, named.file, named.size, named.checksum, state, metrics, best, keep)
+        moments = self._moments() if model is not None else _Named()
+        message = Commit(
+            round_number, named.file, named.size, named.checksum, state, metrics, best, keep,
+            moments.file, moments.size, moments.checksum,
+        )  # fmt: skip
         self._owner.request(f"commit {round_number}", message)
         self._last = round_number
         self.kept += self._updates if keep else ()
+        self.best_model = self.model if best else self.best_model
         if model is not None:
             self.model = named.tensors
+
+    def _moments(self) -> _Named:
+        """What the aggregator has made beside the model."""
+        path = self.aggregator.state_file()
+        if path is None or not path.exists():
+            return _Named()
+        return _Named(path.name, path.stat().st_size, checksum_file(path))
+
+    def prepare(self, aggregator: Aggregator) -> None:
+        """Take the aggregator, with what its last committed round has kept in a file."""
+        self.aggregator = aggregator
+        if self._state_file is not None:
+            aggregator.restore_file(self._state_file)
 
     def _named(self, model: Path) -> _Named:
         """A model as the server is told of it; one that was handed over is not in its place any more."""
@@ -206,25 +235,29 @@ class _JobOver(BaseException):
     """The job has ended while the workflow was waiting: leave."""
 
 
+def _opened(path: str) -> TensorFile | None:
+    return TensorFile.open(Path(path)) if path else None
+
+
 def _update(update: SiteUpdate) -> Update:
     model = TensorFile.open(Path(update.path))
     return Update(update.site, update.weight, model, update.params_type, update.metrics, update.meta)
 
 
-def _check_alike(updates: tuple[Update, ...]) -> None:
+def check_alike(updates: tuple[Update, ...]) -> None:
     """In a round without a model, the first site in order says what tensors there are."""
     for update in updates[1:]:
-        if difference := update.model.header.same_layout(updates[0].model.header):
+        if difference := updates[0].model.header.same_layout(update.model.header):
             raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
 
 
-def _made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
+def made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
     """Make a component; one that is something else is refused here, with its plugin, instead of where it is used."""
-    made = plugins.create(kind, name, settings)
-    if not isinstance(made, wanted):
-        plugin = plugins.find(kind, name).plugin.name
-        raise PluginError(f"{plugin}: {name!r} gives {type(made).__name__}, no {wanted.__name__}", code="PLUGIN_BROKEN")
-    return made
+    found = plugins.create(kind, name, settings)
+    if not isinstance(found, wanted):
+        plugin, kind_of = plugins.find(kind, name).plugin.name, type(found).__name__
+        raise PluginError(f"{plugin}: {name!r} gives {kind_of}, no {wanted.__name__}", code="PLUGIN_BROKEN")
+    return found
 
 
 def main() -> int:
@@ -232,8 +265,8 @@ def main() -> int:
     try:
         plugins = Plugins.of_kit(controller.plugins)
         job = controller.job
-        controller.aggregator = _made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
-        workflow = _made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
+        controller.prepare(made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator))
+        workflow = made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
         workflow.run(controller)
     except _JobOver:
         return 0

@@ -18,7 +18,7 @@ def main() -> int:
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
-        return _status(end)
+        return exit_status(end)
     except BaseException as error:  # noqa: BLE001 - whatever the script raises is the job's first cause
         return _report(error)
     finally:
@@ -27,7 +27,7 @@ def main() -> int:
     return 0
 
 
-def _status(end: SystemExit) -> int:
+def exit_status(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)

@@ -27,23 +27,31 @@ class Commitment:
 
     Attributes:
         commit: What the controller said.
-        model: Its model, taken already.
+        model: Its model, taken already; None as long as there is none.
         trained: Sites whose updates are in it, with their weights.
         failures: Sites that take no further part, and why.
         expected: Sites that the job wants in every round.
         partial: Whether the round has fewer, and the job does not allow that.
         means: What trackers are to show of the round.
         best: The file of the best model so far; None if there is none.
+        state_file: The file that the aggregator needs; None if there is none.
     """
 
     commit: Commit
-    model: Model
+    model: Model | None
     trained: dict[str, float]
     failures: dict[str, str]
     expected: tuple[str, ...]
     partial: bool
     means: dict[str, float]
     best: Path | None
+    state_file: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are needed from now on."""
+        model = self.model.path if self.model is not None else None
+        return [path for path in (model, self.best, self.state_file) if path is not None]
 
 
 async def until_done(
@@ -76,11 +84,15 @@ async def write(
     """Write a commitment; false if the run stops first, then the controller asks the next server again."""
 
     async def act() -> None:
-        await asyncio.to_thread(sync, what.model.path)
+        for path in what.files:
+            await asyncio.to_thread(sync, path)
         if what.means:  # before the commit: a round that is committed is not committed again
             await records.means(what.commit.round, what.means)
-        best = what.best.name if what.best is not None else ""
-        await records.commit(what.commit, what.trained, what.failures, what.expected, partial=what.partial, best=best)
+        best, state_file = (one.name if one is not None else "" for one in (what.best, what.state_file))
+        await records.commit(
+            what.commit, what.trained, what.failures, what.expected,
+            partial=what.partial, best=best, state_file=state_file,
+        )  # fmt: skip
 
     if not await until_done(act, stopping, trouble):
         return False
@@ -92,5 +104,4 @@ def _sweep(what: Commitment, files: JobFiles, keep_rounds: bool) -> None:
     """Delete what the committed round has made superfluous."""
     if not what.commit.keep:
         files.drop_updates(what.commit.round)
-    keep = {what.model.path, *([what.best] if what.best is not None else [])}
-    files.drop_models(keep, what.commit.round if keep_rounds else None)
+    files.drop_models({*what.files}, what.commit.round if keep_rounds else None)

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flpoc.errors import FlpocError
+from flpoc.errors import ConfigError, FlpocError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt, Attempts, signal_name
 from flpoc.jobs.paths import FileEntry
 from flpoc.jobs.states import Cause
-from flpoc.launching import Needs, Status
+from flpoc.launching import Mount, Needs, Status
 from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
 from flpoc.wire.job_messages import FROM_CONTROLLER, Assign, Beat, Commit, Failed, Finished, LocalHello, LogMode, Over
@@ -25,6 +26,20 @@ log = logging.getLogger("flpoc.server")
 
 #: Launches of a controller for the same round before the job is given up.
 LAUNCHES = 3
+
+
+def checkpoint_folders(policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """The folders of ``checkpoints`` in the server's policy, whose files jobs may start from.
+
+    Raises:
+        ConfigError: An entry is no absolute path.
+    """
+    folders = policy.get("checkpoints", [])
+    for place, folder in enumerate(folders):
+        if not isinstance(folder, str) or not Path(folder).is_absolute():
+            where = f"local/policy.json: checkpoints[{place}]"
+            raise ConfigError(f"{where}: {folder!r} is not an absolute path", hint="begin it with /")
+    return tuple(folders)
 
 
 class ControllerHost:
@@ -39,6 +54,7 @@ class ControllerHost:
         *,
         project: str,
         plugins: tuple[str, ...],
+        checkpoints: tuple[str, ...] = (),
     ) -> None:
         self.run = run
         self._files = files
@@ -46,6 +62,7 @@ class ControllerHost:
         self._entries = entries
         self._project = project
         self._plugins = plugins
+        self._checkpoints = checkpoints
         self._attempt: Attempt | None = None
         self._link: Link | None = None
         self._socket: asyncio.AbstractServer | None = None
@@ -100,6 +117,7 @@ class ControllerHost:
                 env={"FLPOC_CODE": str(self.run.files.code / "code")},
                 needs=Needs(),
                 project=self._project,
+                datasets=tuple(Mount(path, path) for path in self._checkpoints if Path(path).is_dir()),
             )
         except (FlpocError, OSError) as error:
             self._attempts.forget(attempt)
@@ -148,7 +166,7 @@ class ControllerHost:
                 self._link.close()  # one process of an attempt speaks for it
             self._link = link
             await self.run.controller_connected(link)
-            link.send(self.run.controller_start(self.run.files.code / "code", self._plugins))
+            link.send(self.run.controller_start(self.run.files.code / "code", self._plugins, self._checkpoints))
             if self._log_mode:
                 link.send(LogMode(self._log_mode))
             self.connected.set()

@@ -22,10 +22,12 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._progress: dict[str, float] = {}
         self._opened = time.monotonic()
+        self._within: float | None = None
 
-    def open(self, sites: Iterable[str]) -> None:
-        """A round, or the joining, begins: everybody's clock starts anew."""
+    def open(self, sites: Iterable[str], within: float | None = None) -> None:
+        """A round, or the joining, begins: everybody's clock starts anew; *within* stands for round_deadline."""
         self._opened = time.monotonic()
+        self._within = within
         self._progress = dict.fromkeys(sites, self._opened)
         self.arm()
 
@@ -52,16 +54,20 @@ class Deadlines:
 
     @property
     def round_is_over(self) -> bool:
-        limit = self.limits.round_deadline
+        limit = self._limit
         return limit is not None and time.monotonic() >= self._opened + limit
+
+    @property
+    def _limit(self) -> float | None:
+        return self.limits.round_deadline if self._within is None else self._within
 
     def arm(self) -> None:
         """Set the timer to the earliest moment at which anybody can be late."""
         self.stop()
         moments = [self._opened + self.limits.join_timeout]
         moments += [moved + self.limits.stall for moved in self._progress.values()]
-        if self.limits.round_deadline is not None:
-            moments.append(self._opened + self.limits.round_deadline)
+        if self._limit is not None:
+            moments.append(self._opened + self._limit)
         now = time.monotonic()
         pause = min((moment - now for moment in moments if moment > now), default=self.limits.stall)
         self._timer = asyncio.get_running_loop().call_later(pause + 0.01, self._fire)

@@ -51,6 +51,10 @@ class JobFiles:
     def model(self, round_number: int, checksum: str) -> Path:
         return self.folder / "models" / f"{round_number}.{checksum}.safetensors"
 
+    def state(self, round_number: int, checksum: str) -> Path:
+        """What an aggregator needs besides a model, in a file."""
+        return self.folder / "models" / f"{round_number}.{checksum}.state"
+
     def update(self, round_number: int, site: str, checksum: str) -> Path:
         return self.folder / "updates" / str(round_number) / f"{site}.{checksum}.safetensors"
 
@@ -63,6 +67,9 @@ class JobFiles:
     def drop_models(self, keep: Collection[Path], round_number: int | None = None) -> None:
         """Delete all models except those to *keep*, or all others of one round; also what a crash left half renamed."""
         for path in (self.folder / "models").glob("*" if round_number is None else f"{round_number}.*"):
+            if path not in keep:
+                path.unlink(missing_ok=True)
+        for path in (self.folder / "models").glob("*.state"):  # of earlier rounds, also where their models are kept
             if path not in keep:
                 path.unlink(missing_ok=True)
 

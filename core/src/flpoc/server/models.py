@@ -77,6 +77,13 @@ def take_model(named: Commit | Assign, folder: Path, into: Path) -> Model:
     return load_model(named.round, into, named.size, named.checksum)
 
 
+def take_state(named: Commit, folder: Path, into: Path) -> Path:
+    """Take the file that an aggregator keeps, likewise (blocking)."""
+    if not into.exists():
+        take(folder, named.state_file, named.state_size, into)
+    return into
+
+
 def same_model(model: Model, round_number: int, into: Path) -> Model:
     """The model under the name of a later round, in which it was not changed (blocking)."""
     if not into.exists():

@@ -28,7 +28,8 @@ log = logging.getLogger("flpoc.server")
 class CommitRow:
     """A committed round.
 
-    ``best`` is the name of the file of the best model so far, empty if there is none.
+    ``best`` is the name of the file of the best model so far, ``state_file`` that of what the aggregator keeps; empty
+    if there is none. So is ``checksum``, where no model has been made yet.
     """
 
     round: int
@@ -36,6 +37,7 @@ class CommitRow:
     size: int
     state: bytes
     best: str
+    state_file: str
 
 
 #: What is kept of an announcement as JSON.
@@ -103,7 +105,8 @@ class RoundRecords:
 
     async def last_commit(self) -> CommitRow | None:
         query = (
-            "SELECT round, checksum, size, state, best FROM rounds WHERE job=? AND run=? ORDER BY round DESC LIMIT 1"
+            "SELECT round, checksum, size, state, best, state_file FROM rounds WHERE job=? AND run=? "
+            "ORDER BY round DESC LIMIT 1"
         )
         row = await self._store.read(lambda db: db.execute(query, self._key).fetchone())
         return CommitRow(**dict(row)) if row else None
@@ -212,20 +215,21 @@ class RoundRecords:
         *,
         partial: bool,
         best: str,
+        state_file: str,
     ) -> None:
         """Write a committed round, all of it or nothing, so that it survives power loss."""
         job, run = self._key
         row = (job, run, message.round, message.checksum, message.size, message.state)
         metrics = json.dumps(message.metrics)
         is_round = bool(message.file) and message.round >= 0
-        kinds = (int(is_round), best, int(message.keep))
+        kinds = (int(is_round), best, int(message.keep), state_file)
         missing = {site: failures.get(site, "absent: not connected") for site in expected if site not in trained}
         detail = {"metrics": message.metrics, "sites": sorted(trained)}
         event = RunEvent(job, "round-committed", time.time(), round=message.round, detail=detail)
 
         def act(db: sqlite3.Connection) -> None:
             values = (*row, metrics, time.time(), *kinds)
-            db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             db.execute(_DROP_UPDATES, (job, run, message.round))
             for site, weight in trained.items() if is_round else ():
                 done = (job, run, message.round, site, weight)

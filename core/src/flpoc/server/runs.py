@@ -24,10 +24,21 @@ from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
-from flpoc.server.models import Model, check_room, header_of, load_model, same_model, store_inline, take_model
+from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
+from flpoc.server.models import (
+    Model,
+    check_room,
+    header_of,
+    load_model,
+    same_model,
+    store_inline,
+    take_model,
+    take_state,
+)
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
+from flpoc.wire.endings import stalled
 from flpoc.wire.job_messages import (
     Assign,
     Commit,
@@ -69,6 +80,8 @@ class Run:
         self.model: Model | None = None
         #: The file of the best model so far.
         self.best: Path | None = None
+        #: What the aggregator needs besides the model.
+        self.state_file: Path | None = None
         #: Updates of committed rounds that the workflow needs until the end.
         self.kept: tuple[SiteUpdate, ...] = ()
         #: JSON documents that the workflow has made, by file name.
@@ -100,13 +113,15 @@ class Run:
         last = await self.records.last_commit()
         if last is not None:
             path = self.files.model(last.round, last.checksum)
-            self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
+            if last.checksum:
+                self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
             self.committed, self._state = last.round, last.state
             self.best = path.with_name(last.best) if last.best else None
+            self.state_file = path.with_name(last.state_file) if last.state_file else None
             self.kept = await self._kept()
         self._counted = await self.records.counted()
         self.failures = await self.records.failures()
-        number = self.model.round + 1 if self.model is not None else 0
+        number = last.round + 1 if last is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
         for update in await self.records.updates(self.next_round):
             path = self.files.update(self.next_round, update.site, update.checksum)
@@ -305,8 +320,8 @@ class Run:
         """Count an update whose file is in place; *announced* when it has no row yet."""
         assign = self.round.assign
         try:
-            if assign is not None and facts.kind != assign.kind:
-                raise IntegrityError(f"the answer is to {facts.kind}, the task was to {assign.kind}")
+            if assign is not None:
+                check_kind(facts.kind, assign.kind)
             if facts.kind != "evaluate":
                 self._check_layout(header, facts.params_type)
         except IntegrityError:
@@ -324,25 +339,13 @@ class Run:
         self._close_if_complete()
 
     def _check_layout(self, header: Header, params_type: str) -> None:
-        if self.given is None:
-            # a server that was just restarted hears of an update before it hears from the controller
-            if params_type == "DIFF" and self.round.assign is not None:
-                raise IntegrityError("a DIFF without a model that it is a change of")
-            return
-        if self.spec.partial:
-            return
-        if difference := header.same_layout(self.given.header):
-            raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
+        # a server that was just restarted hears of an update before it hears from the controller
+        known = self.round.assign is not None
+        given = self.given.header if self.given is not None else None
+        check_layout(header, params_type, given, known=known, partial=self.spec.partial)
 
     def _reject(self, site: str, message: Announce, reason: str) -> None:
-        cause = Cause(
-            site=site,
-            phase="sending its update",
-            round=message.round,
-            message=reason,
-            hint="the script must send the tensors that it received, with the same names, shapes and dtypes",
-        )
-        self._site_lost(site, "rejected", cause)
+        self._site_lost(site, "rejected", rejected(site, message.round, reason))
 
     def reject(self, site: str, message: Announce, reason: str) -> None:
         """A transferred update turned out to be unusable."""
@@ -351,13 +354,19 @@ class Run:
 
     # -- what the controller says
 
-    def controller_start(self, code: Path, plugins: tuple[str, ...]) -> ControllerStart:
+    def controller_start(
+        self, code: Path, plugins: tuple[str, ...], checkpoints: tuple[str, ...] = ()
+    ) -> ControllerStart:
         """What a controller is told when it connects, for the first time or again."""
         committed = None
-        if self.model is not None:
-            committed = CommittedRound(self.model.round, str(self.model.path), self._state)
+        if self.model is not None or self.next_round > 0:
+            files = (self.model.path if self.model is not None else None, self.best, self.state_file)
+            model, best, state_file = (str(path) if path is not None else "" for path in files)
+            committed = CommittedRound(self.next_round - 1, model, self._state, best, state_file)
         order = tuple(site for site in self.sites if site in self.joined or not self.started)
-        return ControllerStart(self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept)
+        return ControllerStart(
+            self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept, checkpoints
+        )
 
     async def controller_connected(self, link: Link) -> None:
         if self._commit is not None:
@@ -384,11 +393,14 @@ class Run:
         if self.round.assign != message:
             await self._hand_over(message, folder)
             # one deadline for a round, also where its sites are asked one after the other
-            begin = self._deadlines.open if self.round.assign is None else self._deadlines.ask
+            first = self.round.assign is None
             self.round.ask(message)
             if self.over:
                 return
-            begin(message.sites)
+            if first:
+                self._deadlines.open(message.sites, message.within)
+            else:
+                self._deadlines.ask(message.sites)
             self._changed(self)
             self._tell_all()
         self._close_if_complete()
@@ -410,10 +422,9 @@ class Run:
         late = self.round.owing(self.failures)
         if late and not self._deadlines.round_is_over:
             return
-        if self.round.lacks(self._quorum(), self.failures):
+        if assign.within is None and self.round.lacks(self._quorum(), self.failures):
             absent = [site for site in assign.sites if site not in self.round.received]
-            message = f"no update from {', '.join(absent)}"
-            self.fail(Cause(site=absent[0] if absent else "", phase="waiting", round=assign.round, message=message))
+            self.fail(nothing_came(assign.round, absent))
             return
         self.round.late |= set(late)
         self._closing = asyncio.create_task(self._close(late))
@@ -434,8 +445,8 @@ class Run:
         The file is taken at once, so that the next round can begin; the
         commit itself is answered when it is on the disk.
         """
-        initial = message.round == -1 and self.model is None
-        if self.model is not None and message.round <= self.model.round:
+        initial = message.round == -1 and self.model is None and self.next_round == 0
+        if message.round < self.next_round and not initial:
             if self._commit is not None:
                 await self._commit
             self._say_committed(message.round)
@@ -445,6 +456,9 @@ class Run:
         if message.best and self.model is not None:
             self.best = self.model.path
         self.model, message = await self._committed_model(message, folder)
+        if message.state_file:
+            into = self.files.state(message.round, message.state_checksum)
+            self.state_file = await asyncio.to_thread(take_state, message, folder, into)
         closed, self.round = self.round, OpenRound(message.round + 1)
         self._counted.update(dict.fromkeys(closed.received, message.round))
         if message.keep:
@@ -452,13 +466,13 @@ class Run:
         self._state = message.state
         self._commit = asyncio.create_task(self._write_commit(message, closed))
 
-    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model, Commit]:
-        """The model of a commit: a new one, or the one that there is; and the commit with what it is called."""
+    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model | None, Commit]:
+        """The model of a commit: a new one, or the one that there is, if any; and the commit with what it is called."""
         if message.file:
             path = self.files.model(message.round, message.checksum)
             return await asyncio.to_thread(take_model, message, folder, path), message
         if self.model is None:
-            raise IntegrityError(f"commit of round {message.round} without a model, and there is none yet")
+            return None, message
         ref = self.model.ref
         path = self.files.model(message.round, ref.checksum)
         model = await asyncio.to_thread(same_model, self.model, message.round, path)
@@ -471,11 +485,12 @@ class Run:
         return tuple(one for one in self.spec.sites or self.sites if one in closed.asked or one not in self.sites)
 
     async def _write_commit(self, message: Commit, closed: OpenRound) -> None:
-        assert self.model is not None
         trained, expected = closed.trained, self._expected(message, closed)
         partial = any(site not in trained for site in expected) and self.spec.quorum is None
         means = message.metrics if self.spec.tracking and message.file else {}
-        what = Commitment(message, self.model, trained, dict(self.failures), expected, partial, means, self.best)
+        what = Commitment(
+            message, self.model, trained, dict(self.failures), expected, partial, means, self.best, self.state_file
+        )
         try:
             kept = self.spec.keep_rounds
             written = await commits.write(
@@ -554,8 +569,7 @@ class Run:
                 self._deadlines.moved(site)
             for site in self.round.owing(self.failures):
                 if self._deadlines.stalled(site) and not self.over:
-                    message = f"no progress for {self._deadlines.quiet(site):.0f} s (stall)"
-                    cause = Cause(site=site, phase="training", round=self.next_round, message=message)
+                    cause = stalled(site, self.next_round, self._deadlines.quiet(site))
                     self._site_lost(site, "lost", cause)
         if not self.over:
             self._deadlines.arm()

@@ -27,7 +27,7 @@ from flpoc.provision.project_studies import read_studies
 from flpoc.server.acquaintances import Acquaintances
 from flpoc.server.blocked import Blocked
 from flpoc.server.commits import AGAIN_AFTER, until_done
-from flpoc.server.controllers import ControllerHost
+from flpoc.server.controllers import ControllerHost, checkpoint_folders
 from flpoc.server.courier_host import CourierHost
 from flpoc.server.files import ServerFiles
 from flpoc.server.logs import LogKeeper
@@ -84,6 +84,8 @@ class Server:
         self.kit = kit
         self.plugins = plugins
         self.files = ServerFiles(state)
+        #: Folders whose files jobs may start from.
+        self.checkpoints = checkpoint_folders(kit.policy)
         self.store = Store(state)
         self.metrics = MetricRecords(self.store)
         self.sites = Sites()
@@ -149,7 +151,7 @@ class Server:
     async def _check_files(self, row: JobRow) -> None:
         """A committed model that is gone means that this is not the whole state folder: touch nothing."""
         last = await RoundRecords(self.store, row.id, row.run).last_commit()
-        if last is not None and not self.files.job(row.id).model(last.round, last.checksum).is_file():
+        if last is not None and last.checksum and not self.files.job(row.id).model(last.round, last.checksum).is_file():
             raise IntegrityError(
                 f"the model of round {last.round + 1} of job {row.id} is missing in {self.files.state}",
                 hint="restore the whole state folder, or is a disk not mounted?",
@@ -240,6 +242,7 @@ class Server:
                 manifest.files,
                 project=self.kit.settings.project,
                 plugins=self.kit.settings.plugins,
+                checkpoints=self.checkpoints,
             )
             self._hosts[row.id] = host
             for site in run.sites:
@@ -286,7 +289,7 @@ class Server:
         log.info("job %s: %s%s", run.id, state.value, f" ({cause.message})" if cause else "")
         await run.settle()
         digest = ""
-        if run.model is not None:
+        if run.model is not None or run.reports:
             try:
                 digest = await keep_results(self.store, run)
             except ServiceError:

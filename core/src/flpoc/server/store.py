@@ -27,7 +27,7 @@ from flpoc.tracking import EventKind, RunEvent
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, study TEXT NOT NULL, state TEXT NOT NULL,
@@ -40,7 +40,8 @@ CREATE TABLE jobs (
     metrics TEXT NOT NULL DEFAULT '{}', cloned TEXT NOT NULL DEFAULT '');
 CREATE TABLE rounds (
     job TEXT, run INTEGER, round INTEGER, checksum TEXT, size INTEGER, state BLOB, metrics TEXT, committed REAL,
-    trained INTEGER NOT NULL, best TEXT NOT NULL, kept INTEGER NOT NULL, PRIMARY KEY (job, run, round));
+    trained INTEGER NOT NULL, best TEXT NOT NULL, kept INTEGER NOT NULL, state_file TEXT NOT NULL,
+    PRIMARY KEY (job, run, round));
 CREATE TABLE updates (
     job TEXT, run INTEGER, round INTEGER, site TEXT, size INTEGER, checksum TEXT, facts TEXT,
     received INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (job, run, round, site));

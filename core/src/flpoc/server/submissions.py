@@ -24,7 +24,6 @@ from flpoc.errors import (
     FlpocError,
     IntegrityError,
     JobError,
-    PluginError,
     ResourceError,
     UsageError,
 )
@@ -37,6 +36,7 @@ from flpoc.models.checksums import refusals
 from flpoc.models.handover import sync
 from flpoc.provision.identity import Identity
 from flpoc.provision.rights import About
+from flpoc.server.components import check_components
 from flpoc.server.peers import Case, Door
 from flpoc.server.service import Server
 from flpoc.server.store import JobRow
@@ -108,7 +108,7 @@ class Submissions:
             raise JobError(f"{', '.join(foreign)}: not in study {ask.study!r}", hint=hint)
         if ask.cloned_from:
             await self._check_clone(case, ask)
-        self._check_components(manifest)
+        check_components(self._server.plugins, manifest.spec)
         return manifest
 
     async def _check_clone(self, case: Case, ask: SubmitJob) -> None:
@@ -132,25 +132,6 @@ class Submissions:
             if existing:
                 return {"job_id": existing, "existing": True}
             return {"job_id": await self._keep(coming, stream), "existing": False}
-
-    def _check_components(self, manifest: Manifest) -> None:
-        spec = manifest.spec
-        chosen = (
-            ("workflows", spec.workflow, spec.workflow_settings),
-            ("aggregators", spec.aggregator, spec.aggregator_settings),
-        )
-        for kind, name, settings in chosen:
-            try:
-                self._server.plugins.check(kind, name, settings)
-            except PluginError as error:
-                raise JobError(f"{kind[:-1]}: {error.message} at the server", hint=error.hint) from None
-            except FlpocError as error:
-                raise JobError(error.message, hint=error.hint) from None
-        for one in spec.tracking:
-            try:
-                self._server.plugins.check("trackers", one.name, one.settings)
-            except FlpocError as error:
-                raise JobError(f"tracking: {error.message} at the server", hint=error.hint) from None
 
     async def _existing(self, scope: str, token: str, content: str) -> str:
         query = "SELECT content, job, deleted FROM tokens WHERE scope=? AND token=?"

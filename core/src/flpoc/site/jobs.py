@@ -29,6 +29,7 @@ from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
+from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.job_messages import Give, Logged
 from flpoc.wire.messages import (
     INLINE_BYTES,
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flpoc.site")
 
-#: Seconds that a script gets to end by itself when it is stopped.
-STOP_GRACE = 2.0
 #: Seconds between two messages that only say that something moves.
 PROGRESS_GAP = 0.1
 #: What an archive may take for a file besides its bytes: names of up to 4 KiB, twice.

@@ -19,6 +19,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
+from flpoc.wire.endings import LAUNCHES, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -37,8 +38,6 @@ from flpoc.wire.messages import Refused
 
 log = logging.getLogger("flpoc.site")
 
-#: Launches of a trainer for the same task before the site gives up.
-LAUNCHES = 3
 #: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
 END_WITHIN = 60.0
 #: Seconds from asking it to end to insisting, then.
@@ -295,23 +294,9 @@ class TrainerHost:
             self._events.failed(Cause(site=self._site, phase="starting the script", message=str(error)))
 
     def _cause(self, attempt: Attempt, status: Status) -> Cause:
-        said = self._failure
-        code = status.code
         tail = tuple(self._attempts.logs(attempt, 40).splitlines()[-40:])
-        if said is not None:
-            return Cause(
-                site=self._site, phase=said.phase or "training", round=said.round, exception=said.exception,
-                message=said.message, file=said.file, line=said.line, exit_code=code, peak_rss=status.peak_rss,
-                log_tail=tail, hint=said.hint,
-            )  # fmt: skip
-        message = f"the script ended before round {max(0, self._task_round()) + 1} was answered" if code == 0 else ""
-        hint = "the script must receive and send until is_running() is false" if code == 0 else ""
-        return Cause(
-            site=self._site, phase="training", round=self._task_round() if self._give else None,
-            message=message or status.reason, exit_code=code if code is not None and code >= 0 else None,
-            signal=signal_name(code), peak_rss=status.peak_rss, log_tail=tail,
-            hint=hint,
-        )  # fmt: skip
+        ending = Ending(status.code, status.peak_rss, status.reason)
+        return cause_of_end(self._site, self._failure, ending, self._give.round if self._give else None, tail)
 
     # -- the socket
 

@@ -122,9 +122,13 @@ class AggregatorSuite:
             aggregator.aggregate(updates, base, tmp_path / "first")
             state = aggregator.state()
             assert isinstance(state, bytes)
+            if (file := aggregator.state_file()) is not None:
+                file.rename(tmp_path / "committed")  # a commit takes it away
             with TensorFile.open(tmp_path / "first") as model:
                 aggregator.aggregate(updates, model, tmp_path / "second")
                 restarted.restore(state)
+                if file is not None:
+                    restarted.restore_file(TensorFile.open(tmp_path / "committed"))
                 assert restarted.state() == state
                 restarted.aggregate(updates, model, tmp_path / "second again")
         assert (tmp_path / "second").read_bytes() == (tmp_path / "second again").read_bytes()

@@ -84,6 +84,11 @@ def duration(_: Any, attribute: Any, value: float) -> None:
         raise ValueError(f"{attribute.name}: {value} is not a number of seconds")
 
 
+def duration_or_none(_: Any, attribute: Any, value: float | None) -> None:
+    if value is not None:
+        duration(_, attribute, value)
+
+
 def weight(_: Any, attribute: Any, value: float) -> None:
     """The weight of an update: NaN, infinity, zero or less would spoil the mean of everybody."""
     if not 0 < value < 1e15:

@@ -154,16 +154,24 @@ class LogMode:
 
 @attrs.frozen
 class CommittedRound:
-    """The last committed round: its model's file, and the workflow's state."""
+    """The last committed round: files of its model, of the best one, and of the aggregator's state; the workflow's own.
+
+    Names of files are empty where there is none.
+    """
 
     round: int
     model: str
     state: bytes
+    best: str = ""
+    state_file: str = ""
 
 
 @attrs.frozen
 class ControllerStart:
-    """What a controller needs to know: the job, its sites, where it stands, and the updates that were kept."""
+    """What a controller needs to know: the job, its sites, where it stands, and the updates that were kept.
+
+    ``checkpoints`` are folders whose files jobs may start from.
+    """
 
     job: str
     run: int
@@ -173,6 +181,7 @@ class ControllerStart:
     committed: CommittedRound | None
     plugins: tuple[str, ...] = ()
     kept: tuple[SiteUpdate, ...] = ()
+    checkpoints: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -182,7 +191,8 @@ class Assign:
     Or a part of one: ``later`` are sites that are asked in the same round once
     these have answered, and ``file`` is a model in the controller's folder
     that takes the place of the committed one for this task. ``meta`` goes to the
-    scripts with it.
+    scripts with it. ``within``: after so many seconds it is closed with whoever
+    has answered.
     """
 
     round: int = attrs.field(validator=checks.round_number)
@@ -194,6 +204,7 @@ class Assign:
     size: int = attrs.field(default=0, validator=checks.count)
     checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
     meta: dict[str, Any] = attrs.field(factory=dict, validator=checks.plain_json)
+    within: float | None = attrs.field(default=None, validator=checks.duration_or_none)
 
 
 @attrs.frozen
@@ -225,6 +236,7 @@ class Commit:
 
     Without a file the model stays the one that it was: the round was one of evaluation. ``best``: the model committed
     before this one is the best so far. ``keep``: the updates of this round are needed until the job is over.
+    ``state_file`` is a file of the controller's folder, too, with what the aggregator's next round needs.
     """
 
     round: int = attrs.field(validator=checks.round_number)
@@ -235,6 +247,9 @@ class Commit:
     metrics: dict[str, float] = attrs.field(validator=checks.metrics)
     best: bool = False
     keep: bool = False
+    state_file: str = ""
+    state_size: int = attrs.field(default=0, validator=checks.count)
+    state_checksum: str = attrs.field(default="", validator=checks.checksum_or_none)
 
 
 @attrs.frozen

@@ -7,17 +7,19 @@ open folder they lie in, so that the length of the path does not matter
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import struct
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flpoc.errors import IntegrityError
 from flpoc.wire.codec import Family, encode
+
+if TYPE_CHECKING:
+    import asyncio  # its import takes as long as all the rest, and the processes of jobs need none of it
 
 _LENGTH = struct.Struct(">I")
 SOCKET_NAME = "s"
@@ -54,6 +56,8 @@ class Link:
 
     async def hello(self) -> Any:
         """The first message; None if there is none soon, or none that is one: anybody may have connected."""
+        import asyncio
+
         try:
             async with asyncio.timeout(HELLO_WITHIN):
                 return await self._next(HELLO_BYTES)
@@ -65,6 +69,8 @@ class Link:
         return await self._next(self._incoming.limit)
 
     async def _next(self, limit: int) -> Any:
+        import asyncio
+
         try:
             head = await self._reader.readexactly(_LENGTH.size)
             return self._incoming.decode(await self._reader.readexactly(_checked_length(head, limit)))
@@ -87,6 +93,8 @@ class Link:
 
 async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
     """Listen in *folder*; ``accept(reader, writer)`` serves a connection."""
+    import asyncio
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / SOCKET_NAME).unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,12 +104,18 @@ async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
             sock.bind(f"/proc/self/fd/{handle}/{SOCKET_NAME}")
         finally:
             os.close(handle)
-        sock.listen(16)
         sock.setblocking(False)
-        return await asyncio.start_unix_server(accept, sock=sock)
+        server = await asyncio.start_unix_server(accept, sock=sock, start_serving=False)
     except BaseException:
         sock.close()
         raise
+    try:
+        await server.start_serving()
+    except BaseException:
+        # by the server: with the socket alone, the loop would be deaf to the next one that gets its number
+        server.close()
+        raise
+    return server
 
 
 def connect(path: Path) -> socket.socket:

@@ -50,6 +50,8 @@ class Federation(ABC):
     state: bytes
     #: The committed model, mapped; None before there is one.
     model: TensorFile | None
+    #: The best model so far, mapped, as commits have said; None before one was said to be.
+    best_model: TensorFile | None = None
     #: Updates of the rounds that were committed with ``keep``, in order of rounds and sites; also after a restart.
     kept: Sequence[Update]
     aggregator: Aggregator
@@ -57,6 +59,10 @@ class Federation(ABC):
     folder: Path
     #: The job's code.
     code: Path
+    #: Plugins that may be loaded, by name.
+    plugins: Sequence[str] = ()
+    #: Folders with checkpoints that jobs may start from; None: anywhere, in a simulation of one's own.
+    checkpoints: Sequence[Path] | None = None
 
     @abstractmethod
     def start_from(self, path: Path) -> None:
@@ -71,6 +77,7 @@ class Federation(ABC):
         sites: Sequence[str] | None = None,
         model: Path | None = None,
         meta: Mapping[str, Any] | None = None,
+        within: float | None = None,
     ) -> RoundResult:
         """Give sites a task; wait until the round is closed.
 
@@ -80,12 +87,22 @@ class Federation(ABC):
             sites: Who is asked; None for all.
             model: What the task is about, a file in :attr:`folder` that is taken away; None for the committed model.
             meta: Plain JSON data that scripts find in the ``meta`` of the model.
+            within: Seconds after which the round is closed with those who have answered, however few; None: as the
+                job's time-outs and quorum say.
 
         Returns:
             What came. Updates that answer ``evaluate`` have no tensors.
         """
 
-    def visit(self, round_number: int, site: str, model: Path | None, later: Sequence[str]) -> RoundResult:
+    def visit(
+        self,
+        round_number: int,
+        site: str,
+        model: Path | None,
+        later: Sequence[str],
+        *,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundResult:
         """Have one site train, and wait for it: for rounds in which sites are asked one after the other.
 
         What a site has sent is safe as soon as this returns, but only a commit ends the round. A controller that is
@@ -96,6 +113,7 @@ class Federation(ABC):
             site: Who is asked; once a round.
             model: What it trains from, a file that is taken away; None for the committed model.
             later: Who else is asked in this round.
+            meta: Plain JSON data that the script finds in the ``meta`` of the model.
 
         Returns:
             Its update, or why there is none.
@@ -117,8 +135,9 @@ class Federation(ABC):
 
         Args:
             round_number: The round.
-            model: The model that came of it, a file in :attr:`folder` that is taken away; None if the model stays as
-                it was, as in a round of evaluation, which then counts for nobody.
+            model: The model that came of it, a file in :attr:`folder` that is taken away, and with it what
+                :meth:`Aggregator.state_file` gives; None if the model stays as it was, as in a round of evaluation,
+                which then counts for nobody.
             state: What :attr:`state` is to be if the controller is started again.
             metrics: Numbers about the model that the round began with.
             best: That model is the best so far.

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
 
 from flpoc.aggregating import Aggregator, Update
 from flpoc.errors import IntegrityError
-from flpoc.models.tensors import TensorFile, TensorSpec, TensorWriter, narrow, numpy_dtype, widen
-
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-
-#: Elements taken at once: two buffers of this many doubles stay in a processor's cache.
-BLOCK = 1 << 16
-
-_OPAQUE = ("F8_E4M3", "F8_E5M2")
+from flpoc.models.tensors import Header, TensorFile, TensorSpec, TensorWriter, numpy_dtype
+from flpoc.workflows.aggregator_settings import MeanSettings
+from flpoc.workflows.blocks import (
+    BLOCK,
+    Array,
+    all_finite,
+    check_finite,
+    check_kinds,
+    first_sites,
+    is_opaque,
+    misfit,
+    spans,
+    stored,
+    too_large,
+    wide,
+)
 
 
 class WeightedMean(Aggregator):
@@ -36,109 +44,141 @@ class WeightedMean(Aggregator):
       exact only where all sites agree.
     - Truth values and float8 are the first site's; a change of truth values is an exclusive or.
     - One update alone comes out as it went in, whatever its weight.
+    - Of a tensor that only some sites sent, it is the mean of those; one that nobody sent stays as it was.
     """
 
+    def __init__(self, settings: MeanSettings | None = None) -> None:
+        settings = settings or MeanSettings()
+        self._factors = settings.weights
+        self._exclude = re.compile(settings.exclude) if settings.exclude else None
+
+    def weigh(self, update: Update) -> float:
+        return update.weight * self._factors.get(update.site, 1.0)
+
     def aggregate(self, updates: Sequence[Update], base: TensorFile | None, into: Path) -> None:
-        is_change = _check(updates, base)
-        layout = updates[0].model.header
-        buffers = _Buffers()
-        with TensorWriter(into, layout) as writer, np.errstate(all="ignore"):
+        is_change = check_kinds(updates, base)
+        updates = self._weighed(updates)
+        given = Round(updates, base, is_change, Buffers())
+        with TensorWriter(into, layout_of(updates, base, is_change)) as writer, np.errstate(all="ignore"):
             for spec in writer.header.tensors:
-                start_from = base.block(spec.name, 0, spec.elements) if base is not None and is_change else None
-                _mean_of_tensor(writer, spec, updates, start_from, buffers)
+                self._write(writer, spec, given)
             writer.finish()
+
+    def _weighed(self, updates: Sequence[Update]) -> tuple[Update, ...]:
+        counting = [attrs.evolve(one, weight=self.weigh(one)) for one in updates]
+        counting = [one for one in counting if one.weight > 0]
+        if not counting:
+            raise IntegrityError(
+                f"none of {', '.join(one.site for one in updates)} counts: their weights are 0",
+                hint="look at `weights` in the settings of the aggregator",
+            )
+        return tuple(counting)
+
+    def _write(self, writer: TensorWriter, spec: TensorSpec, given: Round) -> None:
+        """Write one tensor of the result."""
+        sent = given.sent(spec.name)
+        base = given.base
+        if base is not None and spec.name not in base:
+            base = None
+        if not sent or (base is not None and self._excludes(spec.name)):
+            assert base is not None  # what nobody sent is in the layout only if it is in the model
+            copy_tensor(writer, spec, base)
+        elif self._excludes(spec.name):
+            check_and_copy(writer, spec, sent[0])
+        else:
+            write_mean(writer, spec, sent, base if given.is_change else None, given.buffers)
+
+    def _excludes(self, name: str) -> bool:
+        return self._exclude is not None and self._exclude.search(name) is not None
 
 
 @attrs.frozen
-class _Buffers:
+class Buffers:
     """Memory that is used again for every block."""
 
     total: Array = attrs.field(factory=lambda: np.empty(BLOCK))
     term: Array = attrs.field(factory=lambda: np.empty(BLOCK))
 
 
-def _check(updates: Sequence[Update], base: TensorFile | None) -> bool:
-    """Refuse updates that cannot be averaged; says whether they are changes."""
-    if not updates:
-        raise IntegrityError("there are no updates to average")
-    for update in updates:
-        if not 1e-100 < update.weight < 1e100:
-            raise IntegrityError(
-                f"{update.site}: weight {update.weight} is not greater than 0, or not finite",
-                hint="send the number of steps or samples that the update is made of",
-            )
-        if differs := updates[0].model.header.same_layout(update.model.header):
-            raise IntegrityError(f"{update.site}: not the tensors of {updates[0].site}: {differs}")
-    changes = [update.site for update in updates if update.params_type == "DIFF"]
-    if changes and len(changes) < len(updates):
-        models = [update.site for update in updates if update.params_type != "DIFF"]
-        raise IntegrityError(
-            f"sent a change (DIFF): {', '.join(changes)}; sent a model (FULL): {', '.join(models)}",
-            hint="use the same params_type at every site",
-        )
-    if changes and base is None:
-        raise IntegrityError(f"{changes[0]}: sent a change (DIFF), but there is no model that it changes")
-    if changes and base is not None and (differs := base.header.same_layout(updates[0].model.header)):
-        raise IntegrityError(f"{changes[0]}: its change does not fit the model: {differs}")
-    return bool(changes)
+@attrs.frozen
+class Round:
+    """What one model is made of.
+
+    Attributes:
+        updates: In site order, with the weights that count.
+        base: The model that the sites received.
+        is_change: Whether the updates are changes of it.
+        buffers: For the blocks.
+    """
+
+    updates: tuple[Update, ...]
+    base: TensorFile | None
+    is_change: bool
+    buffers: Buffers
+
+    def sent(self, name: str) -> tuple[Update, ...]:
+        """The updates that have this tensor."""
+        return tuple(update for update in self.updates if name in update.model)
 
 
-def _mean_of_tensor(
-    writer: TensorWriter, spec: TensorSpec, updates: Sequence[Update], base: Array | None, buffers: _Buffers
+def layout_of(updates: Sequence[Update], base: TensorFile | None, is_change: bool) -> Header:
+    """Which tensors the result has: the model's, of which an update may have some; without a model all updates' own.
+
+    Raises:
+        IntegrityError: The updates do not fit together; names the site and what is different.
+    """
+    first = updates[0]
+    if base is not None:
+        differs = [(update, misfit(base.header, update.model.header)) for update in updates]
+        if not any(difference for _, difference in differs):
+            return base.header
+        if is_change:
+            site, difference = next((update.site, text) for update, text in differs if text)
+            raise IntegrityError(f"{site}: its change does not fit the model: {difference}")
+    for update in updates[1:]:
+        if difference := first.model.header.same_layout(update.model.header):
+            raise IntegrityError(f"{update.site}: not the tensors of {first.site}: {difference}")
+    return first.model.header
+
+
+def copy_tensor(writer: TensorWriter, spec: TensorSpec, model: TensorFile) -> None:
+    """Take a tensor as it is."""
+    for start, stop in spans(spec.elements):
+        writer.write_block(spec.name, start, model.block(spec.name, start, stop))
+
+
+def check_and_copy(writer: TensorWriter, spec: TensorSpec, update: Update) -> None:
+    """Take a tensor of one site as it is, unless it holds NaN or infinity."""
+    for start, stop in spans(spec.elements):
+        block = update.model.block(spec.name, start, stop)
+        check_finite(spec, start, block, update.site)
+        writer.write_block(spec.name, start, block)
+
+
+def write_mean(
+    writer: TensorWriter, spec: TensorSpec, updates: Sequence[Update], base: TensorFile | None, buffers: Buffers
 ) -> None:
+    """Write the mean of a tensor; with *base*, of changes of it."""
     values = [update.model.block(spec.name, 0, spec.elements) for update in updates]
-    # alone, an update is its own mean: w * x / w would cost a double its last bit
-    weights = [float(update.weight) for update in updates] if len(updates) > 1 else [1.0]
-    combine = _combiner(spec.dtype, updates, base)
-    for start in range(0, spec.elements, BLOCK):
-        stop = min(start + BLOCK, spec.elements)
+    received = base.block(spec.name, 0, spec.elements) if base is not None else None
+    for start, stop in spans(spec.elements):
         blocks = [value[start:stop] for value in values]
-        result = combine(blocks, weights, None if base is None else base[start:stop], buffers)
-        if not _all_finite(result):
-            raise _not_finite(spec, start, blocks, updates)
+        under = received[start:stop] if received is not None else None
+        if spec.dtype == "BOOL" or is_opaque(spec.dtype):
+            result = first_sites(spec, blocks[0], updates[0].site, under)
+        else:
+            result = _stored_mean(spec, mean_of(blocks, updates, under, buffers), blocks, under)
+        if not all_finite(result):
+            for update, block in zip(updates, blocks, strict=True):
+                check_finite(spec, start, block, update.site)
+            raise too_large(spec)
         writer.write_block(spec.name, start, result)
 
 
-_Combiner: TypeAlias = Callable[[list[Array], list[float], "Array | None", _Buffers], Array]
-
-
-def _combiner(dtype: str, updates: Sequence[Update], base: Array | None) -> _Combiner:
-    if dtype == "BOOL":
-        return _first_truth
-    if dtype in _OPAQUE:
-        if base is not None:
-            raise IntegrityError(
-                f"{updates[0].site}: a change (DIFF) of {dtype} cannot be added",
-                hint="send the model itself (FULL), or wider numbers",
-            )
-        return _first
-    return _whole_mean if numpy_dtype(dtype).kind in "iu" else _float_mean
-
-
-def _first(blocks: list[Array], weights: list[float], base: Array | None, buffers: _Buffers) -> Array:
-    return blocks[0]
-
-
-def _first_truth(blocks: list[Array], weights: list[float], base: Array | None, buffers: _Buffers) -> Array:
-    return blocks[0] if base is None else np.logical_xor(base, blocks[0])
-
-
-def _float_mean(blocks: list[Array], weights: list[float], base: Array | None, buffers: _Buffers) -> Array:
-    mean = _mean(blocks, weights, base, buffers)
-    dtype = blocks[0].dtype
-    if dtype.kind == "V":
-        return narrow(mean.astype(np.float32))
-    return mean if dtype == mean.dtype else mean.astype(dtype)
-
-
-def _whole_mean(blocks: list[Array], weights: list[float], base: Array | None, buffers: _Buffers) -> Array:
-    dtype = blocks[0].dtype
-    mean = np.rint(_mean(blocks, weights, base, buffers))
-    limits = np.iinfo(dtype)
-    # the largest double that the dtype still holds: 2**63 - 1 itself is no double
-    highest = float(limits.max) if dtype.itemsize < 8 else np.nextafter(float(limits.max), 0)
-    result = np.clip(mean, float(limits.min), highest).astype(dtype)
-    if dtype.itemsize == 8 and base is None:
+def _stored_mean(spec: TensorSpec, mean: Array, blocks: list[Array], base: Array | None) -> Array:
+    result = stored(mean, spec.dtype)
+    dtype = numpy_dtype(spec.dtype)
+    if dtype.kind in "iu" and dtype.itemsize == 8 and base is None:
         agree = np.ones(result.shape, bool)
         for block in blocks[1:]:
             agree &= block == blocks[0]
@@ -146,41 +186,19 @@ def _whole_mean(blocks: list[Array], weights: list[float], base: Array | None, b
     return result
 
 
-def _mean(blocks: list[Array], weights: list[float], base: Array | None, buffers: _Buffers) -> Array:
+def mean_of(blocks: list[Array], updates: Sequence[Update], base: Array | None, buffers: Buffers) -> Array:
     """The weighted mean of blocks, plus *base*, as doubles in a buffer that the next call overwrites."""
+    # alone, an update is its own mean: w * x / w would cost a double its last bit
+    weights = [float(update.weight) for update in updates] if len(updates) > 1 else [1.0]
     total, term = buffers.total[: blocks[0].size], buffers.term[: blocks[0].size]
     for place, (block, weight) in enumerate(zip(blocks, weights, strict=True)):
         into = term if place else total
-        np.copyto(into, _wide(block))
+        np.copyto(into, wide(block))
         np.multiply(into, weight, out=into)
         if place:
             np.add(total, term, out=total)
     np.divide(total, math.fsum(weights), out=total)
     if base is not None:
-        np.copyto(term, _wide(base))
+        np.copyto(term, wide(base))
         np.add(total, term, out=total)
     return total
-
-
-def _wide(block: Array) -> Array:
-    return widen(block) if block.dtype.kind == "V" else block
-
-
-def _all_finite(block: Array) -> bool:
-    if block.dtype.kind == "f":
-        return bool(np.isfinite(block).all())
-    if "bfloat16" in (block.dtype.names or ()):
-        return bool(np.isfinite(widen(block)).all())
-    return True
-
-
-def _not_finite(spec: TensorSpec, start: int, blocks: list[Array], updates: Sequence[Update]) -> IntegrityError:
-    for update, block in zip(updates, blocks, strict=True):
-        if not _all_finite(block):
-            place = start + int(np.argmin(np.isfinite(_wide(block))))
-            return IntegrityError(
-                f"{update.site}: tensor {spec.name!r} holds NaN or infinity (element {place} of {spec.elements})",
-                hint="look at the learning rate and the loss of this site",
-                data={"site": update.site, "tensor": spec.name},
-            )
-    return IntegrityError(f"tensor {spec.name!r}: the mean is too large for {spec.dtype}", data={"tensor": spec.name})

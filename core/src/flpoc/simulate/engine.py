@@ -1,0 +1,174 @@
+"""One simulation from its order to its results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flpoc.aggregating import Aggregator
+from flpoc.configuration import Configuration
+from flpoc.errors import FlpocError
+from flpoc.jobs.spec import JobSpec
+from flpoc.jobs.states import Cause, JobState
+from flpoc.plugins import Plugins, PluginState
+from flpoc.runner.blame import blame
+from flpoc.runner.controller import made
+from flpoc.server.components import check_components
+from flpoc.simulate import order as orders
+from flpoc.simulate.federation import JobFailedError, SimulatedFederation
+from flpoc.simulate.messages import Stage
+from flpoc.simulate.order import Order
+from flpoc.simulate.outcome import Outcome
+from flpoc.simulate.pool import HungUpError, PoolSettings
+from flpoc.simulate.preloading import preload
+from flpoc.simulate.results import Workspace
+from flpoc.simulate.tasks import Pool
+from flpoc.wire.job_messages import TrainerStart
+from flpoc.workflows import Workflow
+
+#: Told of a round: its number, the number of rounds, and its metrics.
+Progress = Callable[[int, int, dict[str, float]], None]
+#: Seconds that scripts get to end by themselves, at most.
+_END_GRACE = 60.0
+
+
+@attrs.frozen
+class _End:
+    state: JobState
+    cause: Cause | None = None
+
+
+def simulate(
+    order: Order,
+    progress: Progress,
+    *,
+    pool: Callable[[PoolSettings], Pool],
+    in_process: bool = False,
+    hangs_up: int | None = None,
+) -> Outcome:
+    """Simulate a job.
+
+    Args:
+        order: What is to be simulated.
+        progress: Told of every round.
+        pool: Makes what performs the tasks.
+        in_process: No site has a process of its own.
+        hangs_up: A file that ends when nobody waits any more.
+
+    Raises:
+        FlpocError: The job is wrong; nothing was run.
+    """
+    folder, spec = orders.read(Path(order.folder))
+    sites = orders.sites_of(spec, order.sites)
+    plugins = _plugins()
+    check_components(plugins, spec)
+    names = tuple(one.name for one in plugins.records if one.state is PluginState.LOADED and one.name != "core")
+    code = folder / "code"
+    with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
+        preload(code, {script.script for script in spec.scripts.values()})
+        count = order.workers or orders.default_workers(len(sites))
+        settings = PoolSettings(
+            workers=count,
+            own=len(sites) <= count and not in_process,
+            folder=workspace.made("work"),
+            updates=workspace.folder / "updates",
+            gpus=order.gpus,
+            log_mode=order.log_mode,
+            stall=spec.timeouts.stall,
+            hangs_up=hangs_up,
+        )
+        staging = _Staging(spec, code, workspace.made("logs"), names, once=not settings.own)
+        workers = pool(settings)
+        federation = SimulatedFederation(
+            spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage,
+            committed=lambda number, metrics: progress(number, spec.rounds, metrics),
+        )  # fmt: skip
+        end = _run(federation, plugins, names, workers)
+        path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
+    return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
+
+
+def _plugins() -> Plugins:
+    settings = Configuration.load()
+    return Plugins.load(private=settings.plugins_load, disabled=settings.plugins_disable)
+
+
+def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...], pool: Pool) -> _End:
+    """Run the workflow to its end, and end all workers."""
+    grace = 0.0
+    try:
+        end = _course(federation, plugins, names)
+        grace = min(_END_GRACE, federation.job.timeouts.stall) if end.cause is None else 0.0
+    finally:
+        for heard in pool.close(grace=grace):
+            federation.heard(heard)
+    return end
+
+
+def _course(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...]) -> _End:
+    job = federation.job
+    try:
+        federation.aggregator = made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
+        workflow = made(plugins, "workflows", job.workflow, job.workflow_settings, Workflow)
+        workflow.run(federation)
+    except JobFailedError as error:
+        return _End(JobState.FAILED, error.cause)
+    except HungUpError:
+        return _End(JobState.ABORTED)
+    except Exception as error:  # noqa: BLE001 - whatever a workflow raises is the job's first cause
+        if isinstance(error, FlpocError):
+            sys.stderr.write(f"{error.message}\n")
+        else:
+            traceback.print_exc()
+        failed = blame(error, round_number=federation.round_now, phase="aggregating", plugins=names)
+        return _End(JobState.FAILED, _cause(failed))
+    if not federation.finished:
+        message = "the controller ended before the job did"
+        return _End(JobState.FAILED, Cause("server", "aggregating", federation.round_now, message=message))
+    return _End(JobState.COMPLETED_PARTIAL if federation.partial else JobState.COMPLETED)
+
+
+def _cause(failed: Any) -> Cause:
+    return Cause(
+        site="server", phase=failed.phase, round=failed.round, exception=failed.exception, message=failed.message,
+        file=failed.file, line=failed.line, hint=failed.hint,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _told(environ: dict[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in environ}
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+class _Staging:
+    """How the scripts of a job's sites are started."""
+
+    def __init__(self, spec: JobSpec, code: Path, logs: Path, plugins: tuple[str, ...], *, once: bool) -> None:
+        self._spec, self._code, self._logs, self._plugins, self._once = spec, code, logs, plugins, once
+
+    def stage(self, site: str) -> Stage:
+        script = self._spec.script_for(site)
+        return Stage(
+            start=TrainerStart(self._spec.name, site, 1, 1, self._spec.seed, self._spec.rounds, self._plugins),
+            script=str(self._code / script.script),
+            args=script.args,
+            env={**script.env, "FLPOC_CODE": str(self._code), "FLPOC_SITE": site},
+            log=str(self._logs / f"{site}.log"),
+            once=self._once,
+        )

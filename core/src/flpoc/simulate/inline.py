@@ -1,0 +1,70 @@
+"""A simulation in the calling process: one thread, one task after the other, so that breakpoints work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from flpoc.jobs.attempts import GPUS
+from flpoc.log_modes import set_script_mode
+from flpoc.simulate.pool import PoolSettings
+from flpoc.simulate.staging import Scripts, SimulatedOwner
+from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
+from flpoc.wire.endings import Ending, cause_of_end
+from flpoc.wire.job_messages import Failed, Logged, Submit
+
+
+class InlinePool(Pool):
+    """Runs the script anew for every task, in the main thread of this process.
+
+    Output stays where it is. A script that ends its process ends the
+    simulation, and none is ended when it is late.
+    """
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._scripts = Scripts()
+        self._folder = settings.folder / "0"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.log_mode:
+            set_script_mode(settings.log_mode)
+
+    def perform(
+        self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None
+    ) -> Generator[Answer | Heard, None, None]:
+        until = None if deadline is None else time.monotonic() + deadline
+        for site in sites:
+            if until is not None and time.monotonic() >= until:
+                yield Answer(site, "late")
+            else:
+                yield from self._do(task_of(site))
+
+    def _do(self, task: SiteTask) -> Iterator[Answer | Heard]:
+        said: list[Any] = []
+        owner = SimulatedOwner(said.append, self._folder, self._settings.updates, task.stage)
+        before = os.environ.get(GPUS)
+        if self._settings.gpus:
+            os.environ[GPUS] = ",".join(self._settings.gpus[0])
+        try:
+            code = self._scripts.run(task.stage, task.give, owner)
+        finally:
+            if self._settings.gpus:
+                os.environ.pop(GPUS)
+                os.environ.update({GPUS: before} if before is not None else {})
+        yield from (Heard(task.site, one) for one in said if isinstance(one, Logged))
+        submit = next((one for one in said if isinstance(one, Submit)), None)
+        if submit is not None and code == 0:
+            yield Answer(task.site, "answered", submit)
+            return
+        if submit is not None:
+            (self._settings.updates / submit.file).unlink(missing_ok=True)
+        failed = next((one for one in said if isinstance(one, Failed)), None)
+        round_number = task.give.round if owner.calls else None
+        cause = cause_of_end(task.site, failed, Ending(code), round_number, ())
+        yield Answer(task.site, "failed", cause=cause)
+
+    def close(self, *, grace: float) -> Iterator[Heard]:
+        del grace
+        yield from ()

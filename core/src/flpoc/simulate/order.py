@@ -1,0 +1,140 @@
+"""What is to be simulated: checked where it is asked for, so that what is wrong is said at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from flpoc.errors import ConfigError, ResourceError, UsageError
+from flpoc.jobs.folder import collect_files, find_job_folder, read_job
+from flpoc.jobs.names import SITE_NAME
+from flpoc.jobs.spec import DEFAULT_SITE, JobSpec
+from flpoc.log_modes import check_mode
+
+#: So many sites have processes of their own if nobody says how many workers there are.
+MOST_PROCESSES = 32
+#: Where results go if nobody says where.
+ROOT_VARIABLE = "FLPOC_SIMULATOR_WORKSPACE_ROOT"
+DEFAULT_ROOT = "/tmp/flpoc/simulation"  # noqa: S108 - made 0700, and refused when it is somebody else's
+
+
+@attrs.frozen
+class Order:
+    """One simulation.
+
+    Attributes:
+        folder: The job folder.
+        sites: Names of the sites that there are; empty for those of the job.
+        workers: How many processes at most; 0 for as many as seem right.
+        workspace: The folder that gets a folder of results.
+        gpus: Graphics processors of the workers, dealt in turn.
+        log_mode: How scripts log; empty for as Python does.
+        datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
+        backend: Name of a plugin that takes the place of the workers; empty for none.
+        backend_settings: Its settings.
+    """
+
+    folder: str
+    sites: tuple[str, ...]
+    workers: int
+    workspace: str
+    gpus: tuple[tuple[str, ...], ...] = ()
+    log_mode: str = ""
+    datasets: dict[str, str] = attrs.field(factory=dict)
+    backend: str = ""
+    backend_settings: dict[str, object] = attrs.field(factory=dict)
+
+
+def default_workers(sites: int) -> int:
+    """How many processes a simulation of so many sites has if nobody says it."""
+    return sites if sites <= MOST_PROCESSES else max(1, len(os.sched_getaffinity(0)))
+
+
+def read(folder: Path) -> tuple[Path, JobSpec]:
+    """Read a job as ``flpoc job submit`` does.
+
+    Raises:
+        FlpocError: Something is wrong with it.
+    """
+    found, _ = find_job_folder(folder)
+    spec = read_job(found)
+    collect_files(found)
+    return found.resolve(), spec
+
+
+def sites_of(spec: JobSpec, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The sites that take part, in site order, of those that there are; if none are named, of those of the job.
+
+    Raises:
+        UsageError: A name is none, is given twice, or the job needs other sites.
+    """
+    if not wanted:
+        enough = range(1, max(2, spec.least) + 1)
+        wanted = tuple(dict.fromkeys((*spec.sites, *spec.mandatory_sites))) or [f"site-{one}" for one in enough]
+    for site in wanted:
+        if not SITE_NAME.match(site):
+            raise UsageError(f"{site[:80]!r} is not a site name", hint="letters, digits, _ and -, at most 63")
+    if len({site.casefold() for site in wanted}) != len(wanted):
+        raise UsageError("a site is named twice")
+    there = set(wanted)
+    if absent := [site for site in (*spec.sites, *spec.mandatory_sites) if site not in there]:
+        raise UsageError(
+            f"the job needs {', '.join(dict.fromkeys(absent))}, which is not simulated",
+            hint="name the sites of the job, or leave them out of the job file",
+        )
+    takes_part = spec.sites or tuple(
+        site for site in sorted(wanted) if site in spec.scripts or DEFAULT_SITE in spec.scripts
+    )
+    if len(takes_part) < spec.least:
+        raise UsageError(f"the job needs {spec.least} sites, {len(takes_part)} are simulated", hint="simulate more")
+    return takes_part
+
+
+def groups_of(text: str | Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Graphics processors of workers: ``0,1`` is one for each of two workers, ``[0,1],[2]`` two for the first.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if not isinstance(text, str):
+        return tuple((one,) for one in text)
+    plain = text.replace(" ", "")
+    if plain and not re.fullmatch(r"(\[\w+(,\w+)*\]|\w+)(,(\[\w+(,\w+)*\]|\w+))*", plain):
+        raise UsageError(f"gpus: {text!r} is not a list", hint="like 0,1 or [0,1],[2]")
+    found = re.findall(r"\[([^\]]*)\]|(\w+)", plain)
+    return tuple(tuple((many or one).split(",")) for many, one in found)
+
+
+def root(workspace: str | Path | None) -> Path:
+    """The folder that gets a folder of results; made if it is not there, for this user alone.
+
+    Raises:
+        ConfigError: It is another user's, or no folder.
+    """
+    named = workspace or os.environ.get(ROOT_VARIABLE, "").strip()
+    path = Path(named or DEFAULT_ROOT).expanduser().absolute()
+    try:
+        if not named:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = path.stat().st_uid
+    except OSError as error:
+        raise ResourceError(
+            f"{path}: {error.strerror}", code="OUTPUT_DIR_NOT_WRITABLE", hint="choose another workspace"
+        ) from error
+    if owner != os.geteuid():
+        raise ConfigError(f"{path} belongs to another user", hint="choose another workspace")
+    return path
+
+
+def mode_of(log_config: str | None) -> str:
+    """How scripts log.
+
+    Raises:
+        FlpocError: There is no such level or mode.
+    """
+    return check_mode(log_config) if log_config else ""

@@ -1,0 +1,150 @@
+"""A site's script in a process that outlives it: its own ``__main__``, arguments, environment and working directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import attrs
+
+from flpoc.client import api
+from flpoc.client.script import Script
+from flpoc.errors import ResourceError
+from flpoc.runner.trainer import exit_status
+from flpoc.simulate.messages import Stage
+from flpoc.wire.job_messages import Give, Over, Submit, Taken
+
+#: What is said in the name of a script.
+Say = Callable[[Any], None]
+
+
+@attrs.define
+class SimulatedOwner:
+    """Whom a script of a simulated site answers.
+
+    An answer is safe as soon as its file is out of the script's folder.
+    """
+
+    say: Say
+    folder: Path
+    updates: Path
+    stage: Stage
+    calls: int = 0
+    script: Script | None = None
+
+    def request(self, key: str, message: Any) -> None:
+        del key
+        assert self.script is not None
+        if not isinstance(message, Submit):
+            return
+        kept = self.updates / f"{message.round}.{self.stage.start.site}.{message.checksum}.safetensors"
+        try:
+            (self.folder / message.file).rename(kept)
+        except OSError as error:
+            raise ResourceError(f"{kept.name}: cannot be kept: {error.strerror}") from error
+        self.say(attrs.evolve(message, file=kept.name))
+        self.script.take(Taken(message.round))
+        if self.stage.once:
+            self.script.take(Over())
+
+    def settle(self, key: str) -> None:
+        """Nothing is asked for twice."""
+
+    def send(self, message: Any) -> None:
+        self.say(message)
+
+    def close(self) -> None:
+        """It is the worker's."""
+
+
+class Scripts:
+    """The scripts of a job, each compiled once."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, CodeType] = {}
+
+    def code(self, path: str) -> CodeType:
+        """The compiled script.
+
+        Raises:
+            SyntaxError: It is none.
+        """
+        found = self._compiled.get(path)
+        if found is None:
+            found = self._compiled[path] = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+        return found
+
+    def run(self, stage: Stage, task: Give | None, owner: SimulatedOwner, begun: Callable[[], object] = int) -> int:
+        """Run a site's script to its end in this thread; gives what its process would have ended with.
+
+        Args:
+            stage: The site and its script.
+            task: The task that it is started for; None if its owner brings tasks.
+            owner: Whom it answers.
+            begun: Called when the script can be told something.
+        """
+        script = owner.script = Script(owner, owner.folder)
+        script.take(stage.start)
+        if task is not None:
+            script.take(task)
+        begun()
+        with _as_main(stage, script, owner) as main:
+            try:
+                exec(self.code(stage.script), main.__dict__)  # noqa: S102 - running the job's script is the purpose
+            except SystemExit as end:
+                return exit_status(end)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and stage.once:
+                    raise
+                return _report(error, script, stage)
+            finally:
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(ValueError, OSError, AttributeError):
+                        stream.flush()
+        return 0
+
+
+@contextlib.contextmanager
+def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[ModuleType]:
+    """Be a process that was started with this script, for a while."""
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=stage.script, __builtins__=__builtins__)
+    before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), Path.cwd()
+    sys.modules["__main__"] = main
+    sys.argv = [stage.script, *stage.args]
+    sys.path[0] = str(Path(stage.script).parent)
+    os.environ.update(stage.env)
+    os.chdir(owner.folder)
+    api.use(script)
+    try:
+        yield main
+    finally:
+        api.use(None)
+        sys.modules["__main__"], sys.argv, sys.path[:] = before[:3]
+        _restore(before[3])
+        os.chdir(before[4])
+        # what it holds goes now, not when a collector comes by: its functions and its names refer to each other
+        main.__dict__.clear()
+
+
+def _restore(environ: dict[str, str]) -> None:
+    now = dict(os.environ)
+    for key in now.keys() - environ.keys():
+        del os.environ[key]
+    os.environ.update({key: value for key, value in environ.items() if now.get(key) != value})
+
+
+def _report(error: BaseException, script: Script, stage: Stage) -> int:
+    """Print what a script raised as Python does, and say it."""
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename != stage.script:
+        own = own.tb_next
+    traceback.print_exception(type(error), error, own)
+    script.explain(error)
+    return 1

@@ -1,0 +1,1 @@
+"""An aggregator that a minority of sites cannot move far."""
