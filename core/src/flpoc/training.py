@@ -100,6 +100,9 @@ def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:
         hint="; ".join([f"known are {', '.join(known)}", *troubles]),
     )
 
+    def seed(self, value: int) -> None:
+        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
+
 
 def package_for(kind: type) -> str:
     """Which package would know parameters of this type, by the names of packages; empty if that says nothing."""
