@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from machine.threads import ARCHIVE, MOST_TURNS, Process, Processes, Turns, until
 
 from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
-from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status
+from flpoc.launching import Handle
 from flpoc.plugins import Plugins
 from flpoc.provision.building import provision
 from flpoc.provision.kits import Kit, load_kit
@@ -26,89 +24,11 @@ from flpoc.site import jobs
 from flpoc.site.agent import Agent
 from flpoc.site.files import SiteFiles
 from flpoc.site.jobs import SiteJob
-from flpoc.wire.job_messages import TO_TRAINER, LocalHello, TrainerStart
-from flpoc.wire.local import SOCKET_NAME, Wire, connect
+from flpoc.wire.job_messages import TO_TRAINER, TrainerStart
+from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import JobWant
 
 LEAD = "lead@nvidia.com"
-ARCHIVE = b"PK\x05\x06" + bytes(18)
-#: More turns of the loop than a job takes until its trainer is there, and after which none is tried any more.
-MOST_TURNS = 200
-
-
-@attrs.define
-class Process:
-    """A trainer, as far as its agent sees it: it connects, says who it is, and hears what it is told."""
-
-    ended: threading.Event = attrs.field(factory=threading.Event)
-    connected: threading.Event = attrs.field(factory=threading.Event)
-    heard: list[Any] = attrs.field(factory=list)
-
-    def run(self, socket: Path, token: Path) -> None:
-        threading.Thread(target=self._run, args=(socket, token), daemon=True).start()
-
-    def _run(self, socket: Path, token: Path) -> None:
-        while not self.ended.is_set():
-            with contextlib.suppress(OSError):
-                wire = Wire(connect(socket), TO_TRAINER)
-                threading.Thread(target=self._close, args=(wire,), daemon=True).start()
-                wire.send(LocalHello(token.read_bytes(), -1, -1))
-                while (message := wire.receive()) is not None:
-                    self.heard.append(message)
-                    self.connected.set()
-                return
-            self.ended.wait(0.01)
-
-    def _close(self, wire: Wire) -> None:
-        self.ended.wait()
-        wire.close()
-
-
-class Processes(Launcher):
-    """Launches nothing but threads."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, Process] = {}
-        self.stopped: Callable[[str], object] = lambda _: None
-
-    @property
-    def alive(self) -> list[str]:
-        return [name for name, one in self.of.items() if not one.ended.is_set()]
-
-    def launch(self, request: LaunchRequest) -> Handle:
-        process = self.of[request.name] = Process()
-        process.run(Path(request.env["FLPOC_SOCKET"]), Path(request.env["FLPOC_TOKEN_FILE"]))
-        return Handle("local", request.name, request.name)
-
-    def poll(self, handle: Handle) -> Status:
-        ended = self.of[handle.ref].ended.is_set()
-        return Status(State.EXITED, -15) if ended else Status(State.RUNNING)
-
-    def wait(self, handle: Handle, timeout: float) -> Status:
-        self.of[handle.ref].ended.wait(timeout)
-        return self.poll(handle)
-
-    def stop(self, handle: Handle, *, grace: float = 10.0) -> None:
-        self.stopped(handle.name)
-        self.of[handle.ref].ended.set()
-
-    def logs(self, handle: Handle, *, tail: int = 200) -> str:
-        return ""
-
-
-class Turns(asyncio.SelectorEventLoop):
-    """An event loop that has something done after so many of its turns."""
-
-    left, act = -1, staticmethod(lambda: None)
-
-    def after(self, turns: int, act: Callable[[], Any]) -> None:
-        self.left, self.act = turns, act  # type: ignore[assignment]
-
-    def _run_once(self) -> None:
-        super()._run_once()  # type: ignore[misc]
-        self.left -= 1
-        if self.left == 0:
-            self.act()
 
 
 @attrs.frozen
@@ -126,8 +46,7 @@ class Site:
         return self.agent._jobs[job, 1]
 
     def has_trainer(self, job: str) -> bool:
-        heard = [message for name, one in self.processes.of.items() if name.startswith(job) for message in one.heard]
-        return any(isinstance(message, TrainerStart) for message in heard)
+        return self.processes.heard(job, TrainerStart)
 
     def left(self) -> dict[str, Any]:
         """What there still is of jobs."""
@@ -144,7 +63,7 @@ class Site:
         for number, runs in enumerate(running, 1):
             attempt: Attempt = attempts.begin(job, 1, "site-1", number, files.runs)
             attempts.record(attrs.evolve(attempt, handle=Handle("local", attempt.name, attempt.name)))
-            process = self.processes.of[attempt.name] = Process()
+            process = self.processes.of[attempt.name] = Process(TO_TRAINER)
             made.append(process)
             if runs:
                 process.run(self.agent.state / "sockets" / f"{job}.1" / SOCKET_NAME, Path(attempt.folder) / "token")
@@ -181,7 +100,7 @@ def at_site(kit: Kit, signed: SignedJob, tmp_path: Path) -> Callable[[str, Calla
 
     def run(state: str, work: Callable[[Site], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            agent, processes = Agent(kit, plugins, tmp_path / state), Processes()
+            agent, processes = Agent(kit, plugins, tmp_path / state), Processes(TO_TRAINER)
             agent.attempts._launcher = processes
             agent.fetch = fetch  # type: ignore[method-assign]
             try:
@@ -195,13 +114,6 @@ def at_site(kit: Kit, signed: SignedJob, tmp_path: Path) -> Callable[[str, Calla
             return runner.run(main())
 
     return run
-
-
-async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end, what()
-        await asyncio.sleep(0.002)
 
 
 async def dropped_after(turns: int, site: Site, begin: Callable[[], Any]) -> bool:
