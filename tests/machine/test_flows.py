@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flpoc.models.checksums import sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
+from flpoc.simulate import run as simulate
 
 from .federation import Federation, write_job
 
@@ -166,6 +168,16 @@ def test_a_cross_site_evaluation_goes_on_where_it_was(
     meta, results = run(running, tmp_path / "2", workflow=CROSS, rounds=2, strike=how(running), committed=2)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     assert report(results) == report(undisturbed)
+
+
+@pytest.mark.parametrize("settings", [FEDOPT, {"workflow": CROSS, "rounds": 2}], ids=["fedopt", "cross-site"])
+def test_a_simulation_comes_to_the_same(running: Federation, tmp_path: Path, settings: dict[str, Any]) -> None:
+    meta, results = run(running, tmp_path, **settings)
+    outcome = simulate(tmp_path / "job", sites=running.sites, workers=2, workspace=tmp_path / "simulated")
+    assert outcome.state == meta["status"] == "FINISHED:COMPLETED", (outcome.cause, meta["cause"])
+    assert sha256_file(outcome.results / "FL_global_model.safetensors") == meta["sha256"]
+    if "workflow" in settings:
+        assert report(outcome.results) == report(results)
 
 
 def test_sites_can_be_compared_without_a_model_of_the_server(running: Federation, tmp_path: Path) -> None:

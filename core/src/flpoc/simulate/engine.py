@@ -90,6 +90,7 @@ def simulate(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage,
             committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
+        federation.plugins = names
         end = _run(federation, plugins, names, workers)
         path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)

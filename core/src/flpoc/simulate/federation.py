@@ -155,8 +155,6 @@ class SimulatedFederation(Federation):
     ) -> None:
         if round_number not in (self._round.number, -1 if self._path is None else self._round.number):
             raise IntegrityError(f"commit of round {round_number}; {self._round.number} is open")
-        if model is None and self._path is None:
-            raise IntegrityError(f"commit of round {round_number} without a model, and there is none yet")
         if best and self._path is not None:
             self.best, self.best_model = self._path, self.model
         if model is not None:
