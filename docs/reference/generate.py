@@ -224,6 +224,8 @@ def hooks() -> Iterator[str]:
         yield from _room(importlib.import_module(module))
     yield from ("", "## Tensors", "", "What aggregators, filters and ciphers read and write models with.", "")
     yield from _room(importlib.import_module("flpoc.models.tensors"))
+    yield from ("", "## Rehearsals", "", "What tests of workflows run them with.", "")
+    yield from _room(importlib.import_module("flpoc.testing.rehearsal"))
 
 
 def _signature(node: ast.FunctionDef) -> str:
@@ -312,8 +314,10 @@ def _function(name: str, function: Any) -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
+    from flpoc.jobs.code import CodeRef
     from flpoc.plugins import OFFERS
     from flpoc.provision.kit_settings import KitSettings
+    from flpoc.workflows.settings import CrossSite
 
     yield from ("# Settings", "", "## Of components", "")
     yield "What a job, a project or a site's policy can set for a component that it names."
@@ -324,12 +328,16 @@ def settings() -> Iterator[str]:
             for one in function():
                 kind = name.removeprefix("flpoc_")
                 yield from ("", f"### {one.name} ({kind})", "", f"{one.summary}.", "", *fields(one.settings))
+    yield from ("", "### In settings of others", "")
+    for cls in (CodeRef, CrossSite):
+        yield from (f"`{cls.__name__}`: {inspect.cleandoc(cls.__doc__ or '').splitlines()[0]}", "", *fields(cls))
     yield from ("## The user's configuration", "", "`~/.flpoc/config.conf`; `flpoc config` shows and changes it.", "")
     yield from _keys(meanings.CONFIGURATION)
     yield from ("## The project file", "", "`project.yml`, for the whole project:", "", *_keys(meanings.PROJECT))
     yield from ("For each participant:", "", *_keys(meanings.PARTICIPANT))
     yield from ("## A site's policy", "", "`local/policy.json` in a site's kit; the site's owner decides what it says.")
-    yield from ("", *_keys(meanings.POLICY), "## The settings of a kit", "")
+    yield from ("", *_keys(meanings.POLICY), "## The server's policy", "", "`local/policy.json` in the server's kit.")
+    yield from ("", *_keys(meanings.SERVER_POLICY), "## The settings of a kit", "")
     yield from ("In `startup/`; signed, not to be changed.", "")
     yield from fields(KitSettings)
 

@@ -205,6 +205,12 @@ POLICY = {
     "share_metrics": "Whether the metrics and the meta data of updates, and the numbers that scripts log, are sent.",
 }
 
+#: Keys of local/policy.json in the server's kit.
+SERVER_POLICY = {
+    "format": "Version of this file.",
+    "checkpoints": "Folders whose files jobs may start from (`initial_checkpoint`); every job may read all in them.",
+}
+
 #: Where files are.
 FILES = {
     "~/.flpoc/config.conf": "The user's configuration; JSON, which is valid HOCON.",
