@@ -68,6 +68,9 @@ class Framework(ABC):
         """
         raise UsageError(f"{path}: {type(self).__name__} writes no files")
 
+    def seed(self, value: int) -> None:
+        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
+
     def patch(self, trainer: Any, options: Mapping[str, Any]) -> None:
         """Let a trainer of the framework receive and send by itself, through :mod:`flpoc.client`.
 
@@ -99,9 +102,6 @@ def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:
         f"{Path(path).name}: no framework of this project reads {suffix or 'a file without suffix'}",
         hint="; ".join([f"known are {', '.join(known)}", *troubles]),
     )
-
-    def seed(self, value: int) -> None:
-        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
 
 
 def package_for(kind: type) -> str:

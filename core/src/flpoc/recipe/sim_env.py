@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flpoc.errors import JobError
+from flpoc.errors import FlpocError, JobError, UsageError
 from flpoc.recipe.ending import failure, name_best_model
 from flpoc.recipe.exec_env import ExecEnv, missing_scripts
 from flpoc.recipe.exporting import export
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from flpoc.simulate import Outcome
 
 DEFAULT_ROOT: Final = "/tmp/flpoc/simulation"  # noqa: S108 - documented; whoever makes it checks its owner
-_GPUS: Final = re.compile(r"\[([\w, -]*)\]|([\w-]+)")
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ class SimEnv(ExecEnv):
         clients: Names of the sites; *num_clients* is then 0, or as many.
         num_threads: How many of them work at once; None: all, of many sites as many as there are processors.
         gpu_config: Graphics processors for those that work at once: ``0,1`` one each, ``[0,1],[2]`` in groups.
-        log_config: A level like ``INFO``, or a file with the settings of Python's logging.
+        log_config: How much scripts log: a level like ``DEBUG``, or a form like ``concise`` or ``verbose``.
         workspace_root: Where results go; if it is not said, ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` may say it.
         extra: ``{"in_process": True}`` runs every site in this process, one after the other, so that breakpoints work.
 
@@ -58,7 +56,7 @@ class SimEnv(ExecEnv):
         super().__init__(extra)
         self.sites = _sites(num_clients, clients)
         self.workers = None if num_threads is None else min(whole("num_threads", num_threads), len(self.sites))
-        self.gpus = gpu_groups(gpu_config) if gpu_config else ()
+        self.gpus = _checked(gpu_config, log_config)
         self.log_config = log_config
         if not str(workspace_root):
             raise ValueError("workspace_root: an empty path")
@@ -125,16 +123,16 @@ def _sites(num_clients: int, clients: Sequence[str] | None) -> tuple[str, ...]:
     return sites
 
 
-def gpu_groups(value: str) -> tuple[tuple[str, ...], ...]:
-    """``0,1`` is one processor for each worker; ``[0,1],[2]`` are groups.
+def _checked(gpu_config: str | None, log_config: str | None) -> str:
+    """Refuse what the simulation would refuse; gives the graphics processors."""
+    from flpoc.simulate.order import groups_of, mode_of
 
-    Raises:
-        ValueError: It is neither.
-    """
-    bare = value.replace(" ", "") if isinstance(value, str) else ""
-    found = _GPUS.findall(bare)
-    groups = tuple(tuple(group.split(",")) if group else (alone,) for group, alone in found)
-    written = ",".join(f"[{group}]" if group else alone for group, alone in found)
-    if not groups or written != bare or any(not one for group in groups for one in group):
-        raise ValueError(f"gpu_config: {value!r} is neither like '0,1' nor like '[0,1],[2]'")
-    return groups
+    try:
+        groups_of(gpu_config or "")
+    except UsageError:
+        raise ValueError(f"gpu_config: {gpu_config!r} is neither like '0,1' nor like '[0,1],[2]'") from None
+    try:
+        mode_of(log_config)
+    except FlpocError as error:
+        raise ValueError(f"log_config: {error.message}") from None
+    return gpu_config or ""
