@@ -68,9 +68,6 @@ class Framework(ABC):
         """
         raise UsageError(f"{path}: {type(self).__name__} writes no files")
 
-    def seed(self, value: int) -> None:
-        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
-
     def patch(self, trainer: Any, options: Mapping[str, Any]) -> None:
         """Let a trainer of the framework receive and send by itself, through :mod:`flpoc.client`.
 
@@ -78,6 +75,9 @@ class Framework(ABC):
             UsageError: It is no such trainer, or there is no such option.
         """
         raise UsageError(f"{type(trainer).__name__} cannot be patched: receive and send yourself")
+
+    def seed(self, value: int) -> None:
+        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
 
 
 def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:

@@ -29,7 +29,8 @@ __all__ = [
 JOB_FILES = ("job.conf", "job.json", "job.yml", "job.yaml")
 
 _NEEDS = ("cpus", "memory_gib", "gpus")
-_SHORT = ("script", "args", "command", "env", "needs")
+#: What stands at the top level, for all sites.
+_SHORT = (*(field.name for field in attrs.fields(ScriptSpec) if field.name not in _NEEDS), "needs")
 _MAX_SOURCE = 4 << 20
 
 

@@ -129,7 +129,7 @@ def _checked(gpu_config: str | None, log_config: str | None) -> str:
 
     try:
         groups_of(gpu_config or "")
-    except UsageError:
+    except (UsageError, AttributeError):
         raise ValueError(f"gpu_config: {gpu_config!r} is neither like '0,1' nor like '[0,1],[2]'") from None
     try:
         mode_of(log_config)

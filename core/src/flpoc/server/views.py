@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flpoc.server.service import Server
 
 DEFAULT_TAIL = 500
+#: The folder of what a workflow reports, among the results.
+REPORTS = "cross_site_val"
 
 
 def iso(seconds: float | None) -> str | None:
@@ -243,6 +245,7 @@ def parse_time(text: str) -> float:
 def result_files(files: JobFiles) -> list[dict[str, Any]]:
     """All files of a job's results and logs, with their sizes and SHA-256 (blocking)."""
     found = [(path.name, path) for path in sorted(files.results.glob("*"))]
+    found += [(f"{REPORTS}/{path.name}", path) for path in sorted((files.results / REPORTS).glob("*"))]
     found += [(f"logs/{path.name}", path) for path in sorted((files.folder / "logs").glob("*"))]
     found = [(name, path) for name, path in found if _is_result(name, path)]
     return [{"path": name, **_size_and_sha256(path)} for name, path in found]
@@ -250,14 +253,14 @@ def result_files(files: JobFiles) -> list[dict[str, Any]]:
 
 def _is_result(name: str, path: Path) -> bool:
     folder, _, last = name.rpartition("/")
-    kept = last.endswith(".log") if folder else not last.endswith(".part")
+    kept = last.endswith(".log") if folder == "logs" else not last.endswith(".part")
     return kept and not last.startswith(".") and not path.is_symlink() and path.is_file()
 
 
 def result_file(files: JobFiles, name: str) -> Path:
     """One of :func:`result_files` by its name; anything else does not exist."""
     folder, _, last = name.rpartition("/")
-    places = {"": files.results, "logs": files.folder / "logs"}
+    places = {"": files.results, REPORTS: files.results / REPORTS, "logs": files.folder / "logs"}
     path = places.get(folder, files.results) / last
     if folder not in places or not last or len(last.encode()) > 255 or not _is_result(name, path):
         raise JobError(f"no result {name[:100]!r}", code="JOB_NOT_FOUND")

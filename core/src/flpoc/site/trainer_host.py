@@ -19,7 +19,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
-from flpoc.wire.endings import LAUNCHES, Ending, cause_of_end
+from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -40,8 +40,6 @@ log = logging.getLogger("flpoc.site")
 
 #: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
 END_WITHIN = 60.0
-#: Seconds from asking it to end to insisting, then.
-STOP_GRACE = 2.0
 
 
 @attrs.frozen
@@ -108,22 +106,26 @@ class TrainerHost:
         self._give: Give | None = None
         self._launches: list[int] = []
         self._over = self._stopping = False
+        self._adopted = False  # and has not said yet what it has received and sent
         self._failure: Failed | None = None
         self._log_mode = ""
         self._beat = Beat(0.0, 0)
         self._launching: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def patience(self) -> float:
         """Seconds that the script has to end by itself once nothing more is wanted of it."""
-        return min(self._spec.timeouts.stall, END_WITHIN) + self._script.shutdown_timeout
+        # well before the server takes the site for lost
+        return min(self._spec.timeouts.stall / 2, END_WITHIN) + self._script.shutdown_timeout
 
     async def start(self, left: list[Attempt]) -> None:
         """Listen, and adopt what a former agent left running, or launch."""
+        self._attempt = await self._attempts.adopt(left)  # before it can connect: whom nobody knows is sent away
         self._socket = await listen(self._sockets, self._serve)
-        self._attempt = await self._attempts.adopt(left)
         if self._attempt is not None:
+            self._adopted = True
             self._attempts.watch(self._attempt, self._process_ended)
         else:
             await self._launch()
@@ -136,7 +138,9 @@ class TrainerHost:
     async def _launch_now(self) -> None:
         number = 1 + max((int(p.name) for p in self._files.runs.glob("*") if p.name.isdigit()), default=0)
         self._launches.append(self._task_round())
+        self._events.moved()
         self._received = self._sent = -1
+        self._adopted = False
         self._failure = None
         self._beat = Beat(0.0, 0)
         try:
@@ -213,7 +217,7 @@ class TrainerHost:
     def _stop_lingering(self, attempt: Attempt) -> None:
         if attempt is self._attempt:
             log.warning("job %s: the script does not end after its task; it is stopped", self._job)
-            self._launching = asyncio.create_task(asyncio.to_thread(self._attempts.stop, attempt, STOP_GRACE))
+            self._ending = asyncio.create_task(asyncio.to_thread(self._attempts.stop, attempt, STOP_GRACE))
 
     def set_log_mode(self, mode: str) -> None:
         """Have the script's process log as *mode* says, also one that is launched later."""
@@ -252,9 +256,9 @@ class TrainerHost:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-            with contextlib.suppress(OSError):
-                (self._sockets / SOCKET_NAME).unlink()
-                self._sockets.rmdir()
+        with contextlib.suppress(OSError):  # also of a start that was cut off
+            (self._sockets / SOCKET_NAME).unlink(missing_ok=True)
+            self._sockets.rmdir()
 
     # -- the process
 
@@ -283,8 +287,10 @@ class TrainerHost:
 
     def _has_served(self) -> bool:
         """Whether nothing more was wanted of a start that is for a single task: it is answered, or closed."""
-        if self._script.launch_once or self._received < 0:
+        if self._script.launch_once:
             return False
+        if self._received < 0:
+            return self._adopted
         return self._give is None or self._give.round > self._received
 
     async def _launch_again(self) -> None:
@@ -313,6 +319,7 @@ class TrainerHost:
             self._link = link
             link.send(self._greeting(attempt))
             self._received, self._sent = hello.received, max(self._sent, hello.sent)
+            self._adopted = False
             self._events.joined()
             if self._log_mode:
                 link.send(LogMode(self._log_mode))
