@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_a_job_that_cannot_be_leaves_no_poc_behind(project, home, tmp_path):
     with pytest.raises(ValueError, match="username: the POC has no user 'nobody'"):
         recipe().execute(PocEnv(username="nobody"))
     assert not list((tmp_path / "poc-env").rglob("project.yml"))
+
+
+def test_another_port_is_taken_if_somebody_was_quicker(project, home, monkeypatch):
+    from flpoc import poc
+
+    real, held = poc.start, []
+
+    def start(folder, **more):
+        if not held:
+            held.append(socket.create_server(("", poc.open_workspace(folder).project.port)))
+        return real(folder, **more)
+
+    monkeypatch.setattr(poc, "start", start)
+    run = recipe(num_rounds=1, min_clients=1).execute(PocEnv(num_clients=1))
+    assert climbed(run.get_result()) == [1.0, 2.0]
+    held[0].close()
 
 
 def test_a_run_that_is_aborted_says_so(project, home):
