@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -104,6 +108,24 @@ def test_another_port_is_taken_if_somebody_was_quicker(project, home, monkeypatc
     run = recipe(num_rounds=1, min_clients=1).execute(PocEnv(num_clients=1))
     assert climbed(run.get_result()) == [1.0, 2.0]
     held[0].close()
+
+
+PROGRAM = """
+from flpoc.recipe import NumpyFedAvgRecipe, PocEnv
+
+recipe = NumpyFedAvgRecipe(min_clients=1, train_script="train.py", train_args="1.0", model=[0.0])
+print(recipe.execute(PocEnv(num_clients=1)).get_job_id())
+"""
+
+
+def test_a_program_that_does_not_wait_says_how_to_end_its_poc(project, home):
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    found = re.search(r"To end it: (FLPOC_POC_WORKSPACE=(\S+)) flpoc poc clean --force", done.stderr)
+    assert found, done.stderr
+    assert is_workspace(Path(found[2]))
+    command = [sys.executable, "-c", "from flpoc.cli.main import main; main()", "poc", "clean", "--force"]
+    subprocess.run(command, env={**os.environ, "FLPOC_POC_WORKSPACE": found[2]}, check=True, capture_output=True)
+    assert not Path(found[2]).exists()
 
 
 def test_a_run_that_is_aborted_says_so(project, home):
