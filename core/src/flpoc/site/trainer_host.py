@@ -19,7 +19,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
-from flpoc.wire.endings import LAUNCHES, Ending, cause_of_end
+from flpoc.wire.endings import END_WITHIN, LAUNCHES, STOP_GRACE, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -37,11 +37,6 @@ from flpoc.wire.local import SOCKET_NAME, Link, listen
 from flpoc.wire.messages import Refused
 
 log = logging.getLogger("flpoc.site")
-
-#: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
-END_WITHIN = 60.0
-#: Seconds from asking it to end to insisting, then.
-STOP_GRACE = 2.0
 
 
 @attrs.frozen
