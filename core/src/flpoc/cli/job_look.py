@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from flpoc.cli.job_text import cause_lines, cause_of, metrics_text, seconds_text
+from flpoc.cli.job_text import cause_lines, metrics_text, seconds_text
 from flpoc.errors import FlpocError
 from flpoc.formatting import Report
 
@@ -194,7 +194,7 @@ class Look:
 
     def final(self, rest: Sequence[str] = (), *, stream: bool = False) -> Report:
         """The report about a job that has ended; a *stream* says its states in short, as its steps do."""
-        from flpoc.jobs.states import JobState, outcome
+        from flpoc.jobs.states import JobState, cause_of, outcome
 
         code, exit_status = outcome(JobState(self.status), cause_of(self.meta), bool(self.meta.get("partial_allowed")))
         duration = self.meta.get("duration_s")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from flpoc.jobs.states import Cause
+from typing import Any
 
 
 def seconds_text(seconds: float) -> str:
@@ -29,17 +26,9 @@ def _number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def cause_of(meta: Mapping[str, Any]) -> Cause | None:
-    """The first failure of a job, if it has one."""
-    if not meta.get("cause"):
-        return None
-    from flpoc.jobs.states import Cause
-    from flpoc.settings import structure
-
-    return structure(dict(meta["cause"]), Cause)
-
-
 def cause_lines(meta: Mapping[str, Any]) -> list[str]:
     """Why a job failed, in at most ten lines."""
+    from flpoc.jobs.states import cause_of
+
     found = cause_of(meta)
     return found.lines() if found is not None else []

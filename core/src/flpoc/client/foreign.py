@@ -62,6 +62,22 @@ class Adapters:
             raise PluginError(f"the framework {name!r} made {type(found).__name__} of params", code="PLUGIN_BROKEN")
         return found
 
+    def patch(self, trainer: Any, options: Mapping[str, Any]) -> None:
+        """Let a trainer of a framework receive and send by itself.
+
+        Raises:
+            UsageError: No plugin knows it; says which package would help.
+        """
+        name = self._plugins.ask("framework_for", model=trainer)
+        if name is None:
+            package = package_for(type(trainer))
+            hint = f"install {package} at every site and name it in the plugins of the project" if package else ""
+            raise UsageError(
+                f"nothing here can patch {type(trainer).__module__}.{type(trainer).__qualname__}",
+                hint="; ".join(filter(None, [hint, *self._plugins.troubles])),
+            )
+        self._adapter(name).patch(trainer, options)
+
     def _unknown(self, params: Any) -> UsageError:
         odd = _foreign(params)[0] if isinstance(params, Mapping) else params
         kind = f"{type(odd).__module__}.{type(odd).__qualname__}".removeprefix("builtins.")

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flpoc.client.answers import finite_metrics, plain_meta, weight_of
+from flpoc.client.blame import blame
 from flpoc.client.foreign import Adapters
 from flpoc.client.keepsakes import unpack_state
 from flpoc.client.memory import give_back
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
-from flpoc.runner.blame import blame
 from flpoc.wire.job_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
 from flpoc.wire.messages import PHASES, MetricRow
 from flpoc.wire.owner import Owner
@@ -169,7 +169,7 @@ class Script:
             with TensorFile.open(self._file) as tensors:
                 params = tensors.arrays(writable=True)
             if self.start.framework:
-                params = self._known.native(params)
+                params = self.adapters.native(params)
         meta = {**given.meta, MetaKey.SITE_NAME: self.start.site, MetaKey.JOB_ID: self.start.job}
         return FLModel(
             params_type=ParamsType.FULL, params=params, current_round=given.round, total_rounds=self.start.total_rounds,
@@ -177,7 +177,8 @@ class Script:
         )  # fmt: skip
 
     @property
-    def _known(self) -> Adapters:
+    def adapters(self) -> Adapters:
+        """What knows the parameters of frameworks."""
         if self._adapters is None:
             self._adapters = Adapters(self.start.plugins, self.start.framework)
         return self._adapters
@@ -260,7 +261,7 @@ class Script:
         """What is sent as the model, and whether it is one or a change of one."""
         kind = ParamsType(model.params_type or ParamsType.FULL)
         if model.params is not None and not (isinstance(model.params, Mapping) and not model.params):
-            arrays = self._known.arrays(model.params)
+            arrays = self.adapters.arrays(model.params)
             if given.kind == "train" and kind is ParamsType.FULL and self.start.transfer_type == "DIFF":
                 return self._difference(arrays)
             return arrays, kind

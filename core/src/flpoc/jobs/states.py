@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -13,6 +15,7 @@ from flpoc.errors import EXIT_STATUS, JobError
 MAX_LINES = 10
 _MAX_WIDTH = 300
 _MOST_TEXT = 4000
+_PLACE = re.compile(r'File "[^"]*/code/')
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -133,7 +136,8 @@ class Cause:
         if said and (ending := self._ending()):
             first.append(f"  process {ending}")
         last = [f"Hint: {hint}"] if (hint := self.hint or self._signal_hint()) else []
-        tail = [f"  | {line}" for line in self.log_tail if line.strip()]
+        # where the job's code lies is another place at each site, and at none that of its author
+        tail = ["  | " + _PLACE.sub('File "', line) for line in self.log_tail if line.strip()]
         room = MAX_LINES - len(first) - len(last)
         return [_printable(line) for line in (*first, *tail[-room:], *last)]
 
@@ -148,6 +152,13 @@ class Cause:
 
     def _signal_hint(self) -> str:
         return _SIGNALS.get(self.signal, ("", ""))[1]
+
+
+def cause_of(meta: Mapping[str, Any]) -> Cause | None:
+    """The first failure of a job, from everything about it; None if it has none."""
+    from flpoc.settings import structure
+
+    return structure(dict(meta["cause"]), Cause) if meta.get("cause") else None
 
 
 _SIGNALS = {

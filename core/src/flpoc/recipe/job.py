@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import ast
-import json
+import copy
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from flpoc.aggregating import ModelAggregator
 from flpoc.errors import FlpocError
+from flpoc.filtering import FilterSpec
+from flpoc.recipe.bundling import bundle, script_there, there
+from flpoc.recipe.objects import WrittenObject, written
+from flpoc.recipe.parameters import json_text, keyed, plain
+from flpoc.tracking import TrackerSpec
+from flpoc.workflows.persisting import ModelPersistor
 
 #: The initial model, below ``code/``.
 INITIAL_MODEL: Final = "initial_model.safetensors"
+#: What ``flare.get_config()`` reads, below ``code/``.
+CONFIG: Final = "flpoc_config.json"
+_GENERAL: Final = "@default"
 
 
-@attrs.frozen
+@attrs.define
 class Job:
     """A job before it is written.
 
@@ -27,12 +35,123 @@ class Job:
         settings: What else the job file says.
         scripts: Where the scripts are on this machine; in the job they stand in ``code/`` by their names alone.
         model: The model to start from, arrays by name; None if the sites start from their own.
+        files: Other files and folders of this machine, by path below ``code/``.
+        texts: Files that are written, by path below ``code/``.
+        client_config: What ``flare.get_config()`` says, by site; ``@default`` for all.
+        server_config: The same for code that runs in the controller.
+        best_model_filename: Under which name the best model is found in the results, too; empty for none.
     """
 
     name: str
-    settings: Mapping[str, Any]
-    scripts: tuple[str, ...]
+    settings: dict[str, Any] = attrs.field(converter=dict)
+    scripts: tuple[str, ...] = ()
     model: Mapping[str, Any] | None = None
+    files: dict[str, Path] = attrs.field(factory=dict, converter=dict)
+    texts: dict[str, str] = attrs.field(factory=dict, converter=dict)
+    client_config: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    server_config: dict[str, Any] = attrs.field(factory=dict)
+    best_model_filename: str = ""
+
+    def to_clients(self, obj: Any, tasks: Sequence[str] = ()) -> None:
+        """Give something to all sites: a filter of what leaves them, a file or folder, or settings.
+
+        Args:
+            obj: A :class:`~flpoc.filtering.FilterSpec`, a path, or keys and values that ``flare.get_config()`` gives.
+            tasks: Of a filter: only ``train``, since nothing else leaves a site with a model.
+
+        Raises:
+            ValueError: It is something else, or cannot be given so.
+        """
+        if isinstance(obj, FilterSpec):
+            self.add_filter(obj, tasks)
+        elif tasks:
+            raise ValueError(f"tasks: {type(obj).__name__} is for all tasks of a script")
+        elif isinstance(obj, (str, Path)):
+            self.add_file(obj)
+        elif isinstance(obj, Mapping):
+            self.add_config(obj)
+        else:
+            raise ValueError(
+                f"to_clients: {type(obj).__name__} cannot be sent to sites: wanted is a FilterSpec, a path, or settings"
+            )
+
+    def to_server(self, obj: Any) -> None:
+        """Give something to the controller: an aggregator, a persistor, a tracker, a file or folder, or settings.
+
+        Raises:
+            ValueError: It is something else, or cannot be written down.
+        """
+        if isinstance(obj, ModelAggregator):
+            self.settings |= {"aggregator": "code", "aggregator_settings": self.add_object("aggregator", obj)}
+        elif isinstance(obj, ModelPersistor):
+            self.of_workflow["persistor"] = self.add_object("model_persistor", obj)
+        elif isinstance(obj, TrackerSpec):
+            self.settings.setdefault("tracking", []).append(attrs.asdict(obj))
+        elif isinstance(obj, (str, Path)):
+            self.add_file(obj)
+        elif isinstance(obj, Mapping):
+            self.server_config |= plain("config", obj)
+        else:
+            raise ValueError(
+                f"to_server: {type(obj).__name__} cannot be sent to the server: wanted is a ModelAggregator, "
+                "a ModelPersistor, a TrackerSpec, a path, or settings"
+            )
+
+    @property
+    def of_workflow(self) -> dict[str, Any]:
+        """Settings of the workflow."""
+        found: dict[str, Any] = self.settings.setdefault("workflow_settings", {})
+        return found
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites for which something is said of their own."""
+        return tuple(site for site in self.settings.get("scripts", {}) if site != _GENERAL)
+
+    def add_object(self, parameter: str, obj: Any) -> dict[str, Any]:
+        """Let an object of the user's own class come along; gives how the job names it."""
+        kind = ModelPersistor if parameter == "model_persistor" else ModelAggregator
+        found: WrittenObject = written(parameter, obj, kind)
+        for place, source in bundle(found.source, found.root).items():
+            self._put(place, source)
+        return found.ref
+
+    def add_filter(self, spec: FilterSpec, tasks: Sequence[str] = ()) -> None:
+        """Have the sites apply a filter to what leaves them, after those that the job has."""
+        if wrong := [one for one in tasks if one != "train"]:
+            raise ValueError(f"tasks: {wrong[0]!r}: only answers to 'train' leave a site with a model")
+        settings = plain(f"filter {spec.name}", spec.settings)
+        self.settings.setdefault("filters", []).append({"name": spec.name, "settings": settings})
+
+    def add_file(self, path: str | Path) -> None:
+        """Let a file, or a folder with all that is in it, come along, by its name."""
+        found = there(str(path))
+        if found is None:
+            raise ValueError(f"{path}: there is no such file or folder")
+        if found.is_file():
+            self._put(found.name, found)
+        for one in sorted(found.rglob("*")) if found.is_dir() else ():
+            if one.is_file() and "__pycache__" not in one.parts:
+                self._put(one.relative_to(found.parent).as_posix(), one)
+
+    def add_config(self, config: Mapping[str, Any], site: str = _GENERAL) -> None:
+        """Let ``flare.get_config()`` say more, at all sites or at one."""
+        self.client_config.setdefault(site, {}).update(plain("config", keyed("config", config)))
+
+    def for_call(self, server: Mapping[str, Any] | None, client: Mapping[str, Any] | None) -> Job:
+        """A copy for one run: None leaves a configuration as it is, {} empties it, anything else is merged."""
+        one = copy.deepcopy(self)
+        if server is not None:
+            one.server_config = {**one.server_config, **plain("server_exec_params", server)} if server else {}
+        if client is not None:
+            general = {**one.client_config.get(_GENERAL, {}), **plain("client_exec_params", client)}
+            one.client_config = {**one.client_config, _GENERAL: general} if client else {}
+        return one
+
+    def missing(self) -> list[str]:
+        """Scripts and files that are not there."""
+        scripts = [one for one in self.scripts if (found := there(one)) is None or not found.is_file()]
+        return [*scripts, *(str(one) for one in self.files.values() if not one.is_file())]
 
     def write(self, folder: Path) -> None:
         """Write the job file and ``code/`` into an empty folder.
@@ -44,76 +163,66 @@ class Job:
         """
         from flpoc.jobs.contents import CODE
 
-        said: dict[str, Any] = {"name": self.name, **self.settings}
-        for place, source in self._files().items():
-            target = folder / CODE / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+        said: dict[str, Any] = {"name": self.name, **_interim(self.settings)}
+        code = folder / CODE
+        code.mkdir(exist_ok=True)
+        for place, source in self._sources().items():
+            (code / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, code / place)
+        for place, text in self._texts():
+            (code / place).write_text(text, encoding="utf-8")
         if self.model is not None:
             from flpoc.models.tensors import write_tensors
 
-            write_tensors(folder / CODE / INITIAL_MODEL, self.model)
+            write_tensors(code / INITIAL_MODEL, self.model)
             said["initial_model"] = INITIAL_MODEL
-        (folder / "job.conf").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        (folder / "job.conf").write_text(json_text(said), encoding="utf-8")
 
-    def _files(self) -> dict[str, Path]:
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        yield from self.texts.items()
+        if self.client_config or self.server_config:
+            yield CONFIG, json_text({"client": self.client_config, "server": self.server_config})
+
+    def _put(self, place: str, source: Path) -> None:
+        if self.files.setdefault(place, source) != source:
+            raise _twice(self.files[place], source, place)
+
+    def _sources(self) -> dict[str, Path]:
         """Sources by path below ``code/``."""
-        found: dict[str, Path] = {}
+        found = dict(self.files)
         for script in self.scripts:
-            for place, source in bundle(_there(script)).items():
+            for place, source in bundle(script_there(script)).items():
                 if found.setdefault(place, source) != source:
-                    raise FlpocError(
-                        f"{found[place]} and {source} would both be {place} in the job",
-                        code="RECIPE_EXPORT_FAILED",
-                        hint="rename one of them",
-                    )
+                    raise _twice(found[place], source, place)
+        for place in (*self.texts, CONFIG, INITIAL_MODEL):
+            if place in found:
+                raise FlpocError(f"{found[place]} has a name that jobs use themselves", code="RECIPE_EXPORT_FAILED")
         return found
 
 
-def _there(script: str) -> Path:
-    """Find a script: in the working directory, or beside the program that makes the recipe."""
-    path = Path(script).expanduser()
-    for found in (path, Path(sys.argv[0]).parent / path):
-        if found.is_file():
-            return found.resolve()
-    raise FlpocError(
-        f"{script}: {'not a file' if path.exists() else 'there is no such script'}",
-        code="RECIPE_EXPORT_FAILED",
-        hint=f"it is looked for in {Path.cwd()}, and beside the program that makes the recipe",
+def _twice(one: Path, other: Path, place: str) -> FlpocError:
+    return FlpocError(
+        f"{one} and {other} would both be {place} in the job", code="RECIPE_EXPORT_FAILED", hint="rename one of them"
     )
 
 
-def bundle(script: Path) -> dict[str, Path]:
-    """A script and what stands beside it and is imported, by it or by one another; sources by path beside the script.
-
-    Of an imported folder all modules come along. Nothing is run to find out.
-    """
-    found: dict[str, Path] = {}
-    waiting = [script]
-    while waiting:
-        path = waiting.pop()
-        place = path.relative_to(script.parent).as_posix()
-        if place in found:
-            continue
-        found[place] = path
-        for name in _imports(path) if path.suffix == ".py" else ():
-            waiting += _modules(script.parent, name)
-    return found
-
-
-def _imports(path: Path) -> set[str]:
-    """First names of the modules that a file imports anywhere; none if it is no Python."""
-    try:
-        nodes = list(ast.walk(ast.parse(path.read_bytes())))
-    except (SyntaxError, ValueError, RecursionError):
-        return set()  # said where the whole job is checked, with the line
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    return {name.partition(".")[0] for name in names}
-
-
-def _modules(folder: Path, name: str) -> Iterator[Path]:
-    if (module := folder / f"{name}.py").is_file():
-        yield module
-    elif (package := folder / name).is_dir():
-        yield from (one for one in sorted(package.rglob("*.py")) if one.is_file())
+def _interim(settings: dict[str, Any]) -> dict[str, Any]:
+    """Until all of it is known: leave out what is as it is without."""
+    said = copy.deepcopy(settings)
+    script = {
+        "framework": "",
+        "transfer_type": "FULL",
+        "launch_once": True,
+        "shutdown_timeout": 0.0,
+        "memory_gc_rounds": 0,
+        "cuda_empty_cache": False,
+        "command": [],
+    }
+    for entry in said.get("scripts", {}).values():
+        for key, value in script.items():
+            if entry.get(key) == value:
+                entry.pop(key, None)
+    for key, value in {"key_metric": "accuracy", "key_metric_mode": "max", "memory_gc_rounds": 0}.items():
+        if said.get("workflow_settings", {}).get(key) == value:
+            del said["workflow_settings"][key]
+    return said

@@ -18,7 +18,7 @@ from typing import Any
 
 from flpoc.errors import FlpocError, did_you_mean
 from flpoc.recipe.exporting import EXPORT_VARIABLE, Exported
-from flpoc.recipe.recipe import Recipe
+from flpoc.recipe.spec import Recipe
 
 
 def main() -> int:
