@@ -73,9 +73,13 @@ def simulate(
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
         preload(code, {script.script for script in spec.scripts.values()})
         count = order.workers or orders.default_workers(len(sites))
+        own = len(sites) <= count and not (in_process or order.backend)
+        own = own and all(one.launch_once for one in spec.scripts.values())
         settings = PoolSettings(
             workers=count,
-            own=len(sites) <= count and not in_process and all(one.launch_once for one in spec.scripts.values()),
+            own=len(sites) <= count
+            and not (in_process or order.backend)
+            and all(one.launch_once for one in spec.scripts.values()),
             code=code,
             folder=workspace.made("work"),
             updates=workspace.folder / "updates",
@@ -89,7 +93,7 @@ def simulate(
             spec, code, logs=workspace.made("logs"), kept=workspace.made("kept"), plugins=names,
             datasets=order.datasets, once=not settings.own,
         )  # fmt: skip
-        workers = pool(settings)
+        workers = _pool_of(plugins, order, pool)(settings)
         federation = SimulatedFederation(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
             committed=lambda number, metrics: progress(number, spec.rounds, metrics),
@@ -97,6 +101,17 @@ def simulate(
         end = _run(federation, plugins, names, workers)
         path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
+
+
+def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolSettings], Pool]) -> Callable[[PoolSettings], Pool]:
+    """What makes the pool: the usual, or one of a plugin."""
+    if not order.backend:
+        return usual
+    from flpoc.simulate.elsewhere import ElsewherePool
+    from flpoc.simulating import Simulator
+
+    simulator = made(plugins, "simulators", order.backend, order.backend_settings, Simulator)
+    return lambda settings: ElsewherePool(simulator, order.backend, settings)
 
 
 def _plugins() -> Plugins:
