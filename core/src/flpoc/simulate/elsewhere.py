@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,7 +17,7 @@ from flpoc.simulate.inline import perform_here
 from flpoc.simulate.pool import PoolSettings
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
-from flpoc.simulate.worker import print_to
+from flpoc.simulate.worker import output_in
 from flpoc.simulating import Simulator
 
 # what a process that performs one task after the other keeps: its scripts, compiled
@@ -48,7 +46,7 @@ class _Came:
 def work(text: str) -> str:
     """Perform a task in this process; gives what came of it."""
     sent = structure(parse_json(text.encode(), "task"), _Sent)
-    with tempfile.TemporaryDirectory(dir=sent.folder) as folder, _output_in(Path(sent.task.stage.log)):
+    with tempfile.TemporaryDirectory(dir=sent.folder) as folder, output_in(Path(sent.task.stage.log)):
         if sent.log_mode:
             set_script_mode(sent.log_mode)
         heard: list[Heard] = []
@@ -61,18 +59,6 @@ def work(text: str) -> str:
                 answer = one
         assert answer is not None
     return json.dumps(plain(_Came(answer, tuple(heard))))
-
-
-@contextlib.contextmanager
-def _output_in(log: Path) -> Iterator[None]:
-    before = [(number, os.dup(number)) for number in (1, 2)]
-    print_to(log)
-    try:
-        yield
-    finally:
-        for number, kept in before:
-            os.dup2(kept, number)
-            os.close(kept)
 
 
 class ElsewherePool(Pool):
