@@ -37,6 +37,8 @@ class SimEnv(ExecEnv):
         log_config: How much scripts log: a level like ``DEBUG``, or a form like ``concise`` or ``verbose``.
         workspace_root: Where results go; if it is not said, ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` may say it.
         extra: ``{"in_process": True}`` runs every site in this process, one after the other, so that breakpoints work.
+            ``{"datasets": {NAME: PATH}}`` is what scripts get by ``flare.get_dataset``; ``{"backend": NAME}`` and
+            ``{"backend_settings": {...}}`` have an installed simulator perform the tasks.
 
     Raises:
         ValueError: A parameter cannot be used; the message names it.
@@ -77,6 +79,9 @@ class SimEnv(ExecEnv):
                 gpus=self.gpus,
                 log_config=self.log_config,
                 in_process=bool(self.extra.get("in_process", False)),
+                datasets=self.extra.get("datasets"),
+                backend=str(self.extra.get("backend", "")),
+                backend_settings=self.extra.get("backend_settings"),
             )
         name_best_model(outcome.results, job.best_model_filename)
         partial = outcome.partial_allowed
