@@ -52,6 +52,9 @@ class Framework(ABC):
             UsageError: The framework has no numbers of a dtype; the message names the array.
         """
 
+    def seed(self, value: int) -> None:
+        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
+
     def read_checkpoint(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
         """Read the parameters in a file of the framework. Nothing that the file holds is run.
 
@@ -99,9 +102,6 @@ def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:
         f"{Path(path).name}: no framework of this project reads {suffix or 'a file without suffix'}",
         hint="; ".join([f"known are {', '.join(known)}", *troubles]),
     )
-
-    def seed(self, value: int) -> None:
-        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
 
 
 def package_for(kind: type) -> str:

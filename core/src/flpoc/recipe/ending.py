@@ -58,4 +58,4 @@ def _as_framework(source: Path, target: Path, framework: str) -> None:
     from flpoc.recipe.start import installed
 
     with TensorFile.open(source) as model:
-        installed().create("frameworks", framework).save(model.arrays(), target)
+        installed().create("frameworks", framework).write_checkpoint(model.arrays(), target)
