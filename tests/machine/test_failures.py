@@ -112,6 +112,69 @@ def test_a_model_that_cannot_be_averaged_is_named(running: Federation, tmp_path:
     assert "site-" in cause.site or "site-" in cause.message
 
 
+@pytest.mark.row("J6")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("flare.send(params)", "takes an FLModel, not dict"),
+        ('flare.send(flare.FLModel(params=params, metrics={"loss": "low"}))', "metric 'loss' is str, not a number"),
+        ('flare.send(flare.FLModel(params=params, meta={"x": params}))', "meta must be plain JSON data"),
+        ('flare.send(flare.FLModel(params=params, meta={"NUM_STEPS_CURRENT_ROUND": -1}))', "greater than 0 is needed"),
+        ('flare.FLModel(params_type="DIFF")', "params_type is given without params"),
+        ('flare.FLModel(params=params, params_type="HALF")', "'HALF' is not a valid ParamsType"),
+        ("flare.send(flare.FLModel(params=params)); flare.send(flare.FLModel(params=params))", "without a task"),
+    ],
+)
+def test_an_answer_of_a_wrong_kind_is_said_with_its_line(
+    running: Federation, tmp_path: Path, body: str, said: str
+) -> None:
+    meta, cause = outcome(running, tmp_path, body, sites=["site-1"])
+    assert meta["status"] == "FINISHED:FAILED"
+    assert said in cause.message
+    assert (cause.site, cause.phase, cause.file, cause.line) == ("site-1", "training", "train.py", 12)
+
+
+@pytest.mark.row("J6")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('params = {"v": np.ones(10, "float32")} if number else params', "'v' is not among the tensors received"),
+        ('params = {"w": np.ones(11, "float32")} if number else params', "received as F32[10] and is now F32[11]"),
+        ('params = {"w": np.ones(10)} if number else params', "received as F32[10] and is now F64[10]"),
+    ],
+)
+def test_a_model_without_a_difference_is_named(running: Federation, tmp_path: Path, body: str, said: str) -> None:
+    meta, cause = outcome(running, tmp_path, body, sites=["site-1"], transfer_type="DIFF")
+    assert meta["status"] == "FINISHED:FAILED"
+    assert said in cause.message
+    assert (cause.round, cause.file) == (1, "train.py")
+
+
+@pytest.mark.row("J5")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import flpoc.client as flare\nflare.receive()\n", "flare.init() has not been called"),
+        ("print('does nothing')\n", "the script ended before round 1 was answered"),
+        ("import sys\nsys.exit('no data here')\n", ""),
+    ],
+)
+def test_a_script_that_takes_no_part_fails_with_what_it_did(
+    running: Federation, tmp_path: Path, script: str, said: str
+) -> None:
+    meta, cause = outcome(running, tmp_path, "", script=script, sites=["site-1"])
+    assert meta["status"] == "FINISHED:FAILED"
+    assert said in cause.message
+    assert said or (cause.exit_code == 1 and "no data here" in cause.log_tail)
+
+
+def test_a_script_that_never_begins_is_said_to(running: Federation, tmp_path: Path) -> None:
+    script = "import threading\nthreading.Event().wait()\n"
+    meta, cause = outcome(running, tmp_path, "", script=script, sites=["site-1"], timeouts={"join_timeout": 3.0})
+    assert meta["status"] == "FINISHED:FAILED"
+    assert (cause.site, cause.message) == ("site-1", "site-1 did not join within 3 s")
+
+
 @pytest.mark.row("J5")
 def test_a_site_that_makes_no_progress_is_lost(running: Federation, tmp_path: Path) -> None:
     body = 'time.sleep(60) if site == "site-1" and number == 1 else None'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flpoc.runner.blame import blame
+from flpoc.client.blame import blame
 from flpoc.wire.codec import encode
 from flpoc.wire.job_messages import FROM_TRAINER
 

@@ -110,7 +110,7 @@ def test_for_arrays_no_plugin_is_loaded() -> None:
     import sys
     import numpy as np
     import flpoc.client as flare
-from flpoc.client.foreign import Adapters
+    from flpoc.client.foreign import Adapters
     Adapters(()).arrays({"w": np.ones(2)})
     sys.exit("flpoc.hookspecs" in sys.modules)
     """

@@ -36,7 +36,7 @@ def names(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "startup", "local"),
     [
-        ("server", {"fed_server.json", "server.crt", "server.key", "start.sh"}, {"authorization.json"}),
+        ("server", {"fed_server.json", "server.crt", "server.key", "start.sh"}, {"authorization.json", "policy.json"}),
         ("site-1", {"fed_client.json", "client.crt", "client.key", "start.sh"}, {"authorization.json", "policy.json"}),
         ("lead@nvidia.com", {"fed_admin.json", "client.crt", "client.key"}, set()),
     ],

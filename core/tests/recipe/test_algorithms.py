@@ -11,8 +11,15 @@ import pytest
 
 from flpoc.models.tensors import TensorFile
 from flpoc.recipe import (
-    CyclicRecipe, FedAvgRecipe, FedOptRecipe, FedProxRecipe, ModelAggregator, NumpyCrossSiteEvalRecipe,
-    NumpyFedAvgRecipe, PocEnv, ProdEnv,
+    CyclicRecipe,
+    FedAvgRecipe,
+    FedOptRecipe,
+    FedProxRecipe,
+    ModelAggregator,
+    NumpyCrossSiteEvalRecipe,
+    NumpyFedAvgRecipe,
+    PocEnv,
+    ProdEnv,
 )  # fmt: skip
 from flpoc.recipe.utils import add_cross_site_evaluation
 

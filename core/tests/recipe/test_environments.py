@@ -19,7 +19,7 @@ from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.poc import is_workspace
 from flpoc.recipe import ExecEnv, NumpyFedAvgRecipe, PocEnv, ProdEnv, Run, SimEnv
 from flpoc.recipe.ending import name_best_model
-from flpoc.recipe.sim_env import gpu_groups
+from flpoc.simulate.order import groups_of
 
 
 def recipe(**changed) -> NumpyFedAvgRecipe:
@@ -275,9 +275,9 @@ def test_a_simulation_that_cannot_be_is_refused(given, told):
 
 
 def test_graphics_processors_are_alone_or_in_groups():
-    assert gpu_groups("0,1") == (("0",), ("1",))
-    assert gpu_groups("[0, 1],[2]") == (("0", "1"), ("2",))
-    assert gpu_groups("GPU-ab-1") == (("GPU-ab-1",),)
+    assert groups_of("0,1") == (("0",), ("1",))
+    assert groups_of("[0, 1],[2]") == (("0", "1"), ("2",))
+    assert groups_of("GPU-ab-1") == (("GPU-ab-1",),)
 
 
 # -- runs

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from machine.threads import Process, Processes
 
 from flpoc.errors import FlpocError, ServiceError
 from flpoc.jobs.attempts import Attempts
@@ -25,6 +26,8 @@ from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
 from flpoc.server.store import JobRow, Store
 from flpoc.server.uploads import Uploads
+from flpoc.wire.job_messages import TO_CONTROLLER, ControllerStart
+from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import Announce, Push
 
 JOB = str(uuid.UUID(int=7))
@@ -156,6 +159,30 @@ def test_a_controller_that_cannot_be_launched_again_fails_its_job(store: Store, 
     assert cause is not None
     assert (state, cause.phase) == (JobState.FAILED, "starting the controller")
     assert "No space left" in cause.message
+
+
+def test_a_controller_that_a_former_server_left_is_known_before_it_can_connect(store: Store, tmp_path: Path) -> None:
+    async def work() -> object:
+        run, _ = started(store, tmp_path)
+        processes = Processes(TO_CONTROLLER)
+        attempts, files, left = Attempts(tmp_path, processes, "threads"), ServerFiles(tmp_path), []
+        for number in (1, 2):
+            attempt = attempts.begin(JOB, 1, "server", number, run.files.runs)
+            processes.of[attempt.name] = Process(TO_CONTROLLER)
+            left.append(attrs.evolve(attempt, handle=Handle("threads", attempt.name, attempt.name)))
+        older, process = processes.of.values()
+        older.ended.set()
+        process.run(files.socket_folder(JOB) / SOCKET_NAME, Path(left[1].folder) / "token")
+        # what does not run any more is ended first: it takes longer than the other needs to connect
+        processes.stopped = lambda name: process.connected.wait(0.5) if name == left[0].name else None
+        host = ControllerHost(run, files, attempts, (), project="p", plugins=())
+        await host.start(left)
+        await asyncio.to_thread(process.connected.wait, 10)
+        run.pause()
+        await host.end(grace=0.0)
+        return process.heard[0]
+
+    assert isinstance(asyncio.run(work()), ControllerStart)
 
 
 def test_a_controller_that_never_connects_fails_its_job(store: Store, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flpoc.client.answers import finite_metrics, plain_meta, weight_of
+from flpoc.client.blame import blame
 from flpoc.client.foreign import Adapters
 from flpoc.client.keepsakes import unpack_state
 from flpoc.client.memory import give_back
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
-from flpoc.runner.blame import blame
 from flpoc.wire.job_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
 from flpoc.wire.messages import PHASES, MetricRow
 from flpoc.wire.owner import Owner

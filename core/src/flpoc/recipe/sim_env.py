@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flpoc.errors import JobError
+from flpoc.errors import JobError, UsageError
 from flpoc.recipe.ending import failure, name_best_model
 from flpoc.recipe.exec_env import ExecEnv, missing_scripts
 from flpoc.recipe.exporting import export
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from flpoc.simulate import Outcome
 
 DEFAULT_ROOT: Final = "/tmp/flpoc/simulation"  # noqa: S108 - documented; whoever makes it checks its owner
-_GPUS: Final = re.compile(r"\[([\w, -]*)\]|([\w-]+)")
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class SimEnv(ExecEnv):
         super().__init__(extra)
         self.sites = _sites(num_clients, clients)
         self.workers = None if num_threads is None else min(whole("num_threads", num_threads), len(self.sites))
-        self.gpus = gpu_groups(gpu_config) if gpu_config else ()
+        self.gpus = _checked_gpus(gpu_config)
         self.log_config = log_config
         if not str(workspace_root):
             raise ValueError("workspace_root: an empty path")
@@ -125,16 +123,12 @@ def _sites(num_clients: int, clients: Sequence[str] | None) -> tuple[str, ...]:
     return sites
 
 
-def gpu_groups(value: str) -> tuple[tuple[str, ...], ...]:
-    """``0,1`` is one processor for each worker; ``[0,1],[2]`` are groups.
+def _checked_gpus(value: str | None) -> str:
+    """What :func:`flpoc.simulate.run` takes; ValueError if it does not."""
+    from flpoc.simulate.order import groups_of
 
-    Raises:
-        ValueError: It is neither.
-    """
-    bare = value.replace(" ", "") if isinstance(value, str) else ""
-    found = _GPUS.findall(bare)
-    groups = tuple(tuple(group.split(",")) if group else (alone,) for group, alone in found)
-    written = ",".join(f"[{group}]" if group else alone for group, alone in found)
-    if not groups or written != bare or any(not one for group in groups for one in group):
-        raise ValueError(f"gpu_config: {value!r} is neither like '0,1' nor like '[0,1],[2]'")
-    return groups
+    try:
+        groups_of(value or "")
+    except (UsageError, TypeError, AttributeError):
+        raise ValueError(f"gpu_config: {value!r} is neither like '0,1' nor like '[0,1],[2]'") from None
+    return value or ""

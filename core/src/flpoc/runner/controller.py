@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 
 from flpoc.aggregating import Aggregator, Update
+from flpoc.client.blame import blame
 from flpoc.errors import FlpocError, IntegrityError, PluginError
 from flpoc.models.tensors import TensorFile, checksum_file, write_tensors
 from flpoc.plugins import Plugins
-from flpoc.runner.blame import blame
 from flpoc.wire.job_messages import (
     TO_CONTROLLER,
     Assign,

@@ -71,11 +71,18 @@ class ControllerHost:
         self._stopping = False
         self._log_mode = ""
         self._launching: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self.connected = asyncio.Event()
         self._log = run.files.log("server")
 
     async def start(self, left: list[Attempt]) -> None:
-        """Unpack the job, listen, and adopt what a former server left running, or launch."""
+        """Adopt what a former server left running, unpack the job, listen, and launch if nothing runs."""
+        async with self._starting:
+            await self._start(left)
+
+    async def _start(self, left: list[Attempt]) -> None:
+        # before it can connect: whom nobody knows is sent away; and before anything fails: then it is ended
+        self._attempt = await self._attempts.adopt(left)
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.run.files.code.exists():
             archive = self._files.archive(self.run.row.archive)
@@ -83,7 +90,6 @@ class ControllerHost:
         if self._stopping:
             return
         self._socket = await listen(self._files.socket_folder(self.run.id), self._serve)
-        self._attempt = await self._attempts.adopt(left)
         if self._attempt is not None:
             self._attempts.watch(self._attempt, self._process_ended)
         else:
@@ -220,8 +226,9 @@ class ControllerHost:
         self._stopping = True
         if self._link is not None:
             self._link.send(Over())
-        if self._launching is not None:
-            await asyncio.wait([self._launching])
+        async with self._starting:
+            if self._launching is not None:
+                await asyncio.wait([self._launching])
         if self._attempt is not None:
             await asyncio.to_thread(self._settle, self._attempt, grace)
             self._attempts.forget(self._attempt)

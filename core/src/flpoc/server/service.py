@@ -233,8 +233,9 @@ class Server:
         try:
             await run.restore()
             await self._track(run)
-            if self._stopping:
-                return  # the next server begins with it
+            if self._stopping or run.over:
+                run.pause()
+                return  # the next server begins with it, or it has been ended already
             host = ControllerHost(
                 run,
                 self.files,

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from flpoc.aggregating import Aggregator
+from flpoc.client.blame import blame
 from flpoc.configuration import Configuration
 from flpoc.errors import FlpocError
 from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins, PluginState
-from flpoc.runner.blame import blame
 from flpoc.runner.controller import made
 from flpoc.server.components import check_components
 from flpoc.simulate import order as orders

@@ -103,9 +103,9 @@ def groups_of(text: str | Sequence[str]) -> tuple[tuple[str, ...], ...]:
     if not isinstance(text, str):
         return tuple((one,) for one in text)
     plain = text.replace(" ", "")
-    if plain and not re.fullmatch(r"(\[\w+(,\w+)*\]|\w+)(,(\[\w+(,\w+)*\]|\w+))*", plain):
+    if plain and not re.fullmatch(r"(\[[\w-]+(,[\w-]+)*\]|[\w-]+)(,(\[[\w-]+(,[\w-]+)*\]|[\w-]+))*", plain):
         raise UsageError(f"gpus: {text!r} is not a list", hint="like 0,1 or [0,1],[2]")
-    found = re.findall(r"\[([^\]]*)\]|(\w+)", plain)
+    found = re.findall(r"\[([^\]]*)\]|([\w-]+)", plain)
     return tuple(tuple((many or one).split(",")) for many, one in found)
 
 

@@ -107,7 +107,6 @@ class Agent:
             job, _, run = signed.parent.name.rpartition(".")
             key = (job, int(run))
             self._jobs[key] = SiteJob(self, job, int(run), signed.parent, left.pop(key, []))
-            self.later(self._jobs[key].resume())
         for attempts in left.values():
             for attempt in attempts:
                 await asyncio.to_thread(self.attempts.stop, attempt, 1.0)

@@ -92,6 +92,8 @@ class SiteJob:
             log.warning("job %s: %s", job, error.message)
         self._shipper = LogShipper(self.files.log, self._send_log)
         self._loop = asyncio.create_task(self._reconcile_forever(), name=f"job {job}")
+        if left and self.files.job.exists():
+            self._wake.set()
 
     # -- what the server wants
 
@@ -109,10 +111,8 @@ class SiteJob:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            want = self._want
-            assert want is not None
             try:
-                await self._reconcile(want)
+                await (self._reconcile(self._want) if self._want is not None else self._resume())
             except asyncio.CancelledError:
                 raise
             except grpc.aio.AioRpcError as error:
@@ -233,18 +233,16 @@ class SiteJob:
                 await asyncio.to_thread(file.write, chunk)
         part.rename(self.files.archive)
 
-    async def resume(self) -> None:
+    async def _resume(self) -> None:
         """After a restart of the agent: meet the trainer that still runs, before the server is back."""
-        if self._left and self.files.job.exists():
-            signed = _kept(self.files.signed)
-            try:
-                manifest = await self._agent.consents.ask(self.job, self.run, signed)
-            except AuthError as error:  # it was allowed once, and is not any more
-                self.fail(Cause(site=self._agent.name, phase="preparing", message=error.message, hint=error.hint))
-                await self._end_trainer()
-                return
-            self._known(manifest)
-            await self._ensure_host()
+        try:
+            manifest = await self._agent.consents.ask(self.job, self.run, _kept(self.files.signed))
+        except AuthError as error:  # it was allowed once, and is not any more
+            self.fail(Cause(site=self._agent.name, phase="preparing", message=error.message, hint=error.hint))
+            self._agent.later(self._end_trainer())
+            return
+        self._known(manifest)
+        await self._ensure_host()
 
     async def _ensure_host(self) -> None:
         if self._host is not None:
@@ -263,13 +261,13 @@ class SiteJob:
             datasets=agent.datasets, plugins=agent.kit.settings.plugins, gpus=share.gpus,
             only_these_gpus=agent.resources.exact or bool(share.gpus),
         )  # fmt: skip
-        left, self._left = self._left, []
         try:
-            await self._host.start(left)
+            await self._host.start(self._left)
         except (FlpocError, OSError):
             host, self._host = self._host, None  # tried again from the beginning
             host.close()
             raise
+        self._left = []
 
     async def _perform(self, want: JobWant, task: Task) -> None:
         if (entry := self.outbox.get(task.round)) is not None:
@@ -431,6 +429,7 @@ class SiteJob:
 
     async def _end_trainer(self) -> None:
         self._loop.cancel()
+        await asyncio.wait([self._loop])  # what is ended now is not begun again
         for upload in list(self._uploads.values()):
             upload.cancel()
         await self.departures.stop()

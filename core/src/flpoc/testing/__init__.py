@@ -15,8 +15,8 @@ from __future__ import annotations
 import pytest
 
 # before they are imported, so that their assertions say what was compared
-_SUITES = ("aggregator", "authority", "formatter", "framework", "launcher", "plugin")
-_PARTS = ("launcher_bench", "launcher_starts", "launcher_ends", "launcher_stops")
+_SUITES = ("aggregator", "authority", "formatter", "framework", "launcher", "plugin", "workflow")
+_PARTS = ("launcher_bench", "launcher_starts", "launcher_ends", "launcher_stops", "rehearsal")
 pytest.register_assert_rewrite(*(f"flpoc.testing.{name}" for name in (*_PARTS, *(f"{kind}_suite" for kind in _SUITES))))
 
 from flpoc.testing.aggregator_suite import AggregatorSuite  # noqa: E402 - see above
@@ -25,5 +25,14 @@ from flpoc.testing.formatter_suite import FormatterSuite  # noqa: E402 - see abo
 from flpoc.testing.framework_suite import FrameworkSuite  # noqa: E402 - see above
 from flpoc.testing.launcher_suite import LauncherSuite  # noqa: E402 - see above
 from flpoc.testing.plugin_suite import PluginSuite  # noqa: E402 - see above
+from flpoc.testing.workflow_suite import WorkflowSuite  # noqa: E402 - see above
 
-__all__ = ["AggregatorSuite", "AuthoritySuite", "FormatterSuite", "FrameworkSuite", "LauncherSuite", "PluginSuite"]
+__all__ = [
+    "AggregatorSuite",
+    "AuthoritySuite",
+    "FormatterSuite",
+    "FrameworkSuite",
+    "LauncherSuite",
+    "PluginSuite",
+    "WorkflowSuite",
+]

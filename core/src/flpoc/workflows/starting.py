@@ -116,7 +116,8 @@ def read_checkpoint(path: Path, federation: Federation) -> Mapping[str, Any]:
     from flpoc.plugins import Plugins
     from flpoc.training import framework_for_file
 
-    return framework_for_file(Plugins.of_kit(federation.plugins), path).read_checkpoint(path)
+    found: Mapping[str, Any] = framework_for_file(Plugins.of_kit(federation.plugins), path).read_checkpoint(path)
+    return found
 
 
 def _npz(path: Path) -> Mapping[str, Any]:

@@ -1,0 +1,127 @@
+"""A job that is aborted at any moment: nothing of it is left at the server, and the next one has its controller."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from machine.threads import ARCHIVE, MOST_TURNS, Processes, Turns, until
+
+from flpoc.jobs.signing import sign_job
+from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
+from flpoc.jobs.states import JobState
+from flpoc.plugins import Plugins
+from flpoc.provision.building import provision
+from flpoc.provision.kits import Kit, load_kit
+from flpoc.provision.project_file import sample_project
+from flpoc.server.service import Server
+from flpoc.server.sites import SiteSession
+from flpoc.wire.job_messages import TO_CONTROLLER, ControllerStart
+from flpoc.wire.messages import PROTOCOL, Hello
+
+LEAD = "lead@nvidia.com"
+SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
+JOB_A, JOB_B = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+
+
+@attrs.frozen
+class Place:
+    """A server with one site that only listens."""
+
+    server: Server
+    processes: Processes
+    site: SiteSession
+    signed: SignedJob
+
+    async def submit(self, job: str) -> None:
+        values = {
+            "id": job, "name": "demo", "study": "default", "state": JobState.SUBMITTED.value, "submitter": LEAD,
+            "org": "nvidia", "role": "lead", "folder": "demo", "manifest": self.signed.manifest,
+            "signature": self.signed.signature, "certificate": self.signed.certificate, "archive": SHA256,
+            "archive_size": len(ARCHIVE), "submitted": 0.0, "seq": int(job[-1]),
+        }  # fmt: skip
+        query = f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+        await self.server.store.write(lambda db: db.execute(query, tuple(values.values())))
+        self.server.reschedule()
+
+    async def abort(self, job: str) -> None:
+        row = await self.server.store.job(job)
+        assert row is not None
+        await self.server.abort(row)
+
+    def has_controller(self, job: str) -> bool:
+        return self.processes.heard(job, ControllerStart)
+
+    def left(self) -> dict[str, Any]:
+        """What there still is of jobs that run."""
+        state = self.server.files.state
+        files = [str(one) for what in ("handles/*", "sockets/*", "jobs/*/run") for one in state.glob(what)]
+        found = {"runs": list(self.server.runs), "hosts": list(self.server._hosts), "files": files}
+        return {what: one for what, one in {**found, "processes": self.processes.alive}.items() if one}
+
+
+@pytest.fixture(scope="module")
+def prod(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return provision(sample_project(["site-1"]), tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def kit(prod: Path) -> Kit:
+    return load_kit(prod / "server")
+
+
+@pytest.fixture(scope="module")
+def signed(prod: Path) -> SignedJob:
+    startup = prod / LEAD / "startup"
+    keys = {"key_pem": (startup / "client.key").read_bytes(), "certificate_pem": (startup / "client.crt").read_bytes()}
+    spec = JobSpec("demo", {"@default": ScriptSpec("t.py")})
+    return sign_job(spec, "demo", [], project="example_project", submitter=LEAD, **keys)
+
+
+@pytest.fixture
+def at_server(kit: Kit, signed: SignedJob, tmp_path: Path) -> Callable[[str, Callable[[Place], Awaitable[Any]]], Any]:
+    """Let something be done with a server whose state is in a folder of this name."""
+    plugins = Plugins.of_kit(kit.settings.plugins)
+
+    def run(state: str, work: Callable[[Place], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            (tmp_path / state / "archives").mkdir(parents=True)
+            server, processes = Server(kit, plugins, tmp_path / state), Processes(TO_CONTROLLER)
+            server.attempts._launcher = processes
+            await server.restore()
+            server.files.archive(SHA256).write_bytes(ARCHIVE)
+            site = server.sites.attach("site-1", "nvidia", 1, Hello(PROTOCOL, "1", 1, {}))
+            try:
+                return await work(Place(server, processes, site, signed))
+            finally:
+                await server.stop()
+                for one in processes.of.values():
+                    one.ended.set()
+
+        with asyncio.Runner(loop_factory=Turns) as runner:
+            return runner.run(main())
+
+    return run
+
+
+def test_a_job_aborted_at_any_moment_is_gone_and_the_next_one_has_its_controller(at_server: Any) -> None:
+    async def work(place: Place, turns: int) -> bool:
+        loop, aborting = asyncio.get_running_loop(), asyncio.Event()
+        assert isinstance(loop, Turns)
+        await place.submit(JOB_A)
+        loop.after(turns, aborting.set)
+        await until(lambda: aborting.is_set() or place.has_controller(JOB_A))
+        there = not aborting.is_set()
+        await place.abort(JOB_A)
+        await until(lambda: not place.left(), lambda: f"aborted after {turns} turns: {place.left()}")
+        await place.submit(JOB_B)
+        await until(lambda: place.has_controller(JOB_B), lambda: f"no controller: job a was aborted after {turns}")
+        return there
+
+    assert any(at_server(str(turns), lambda place, turns=turns: work(place, turns)) for turns in range(1, MOST_TURNS))
