@@ -30,13 +30,12 @@ from flpoc.simulate.pool import HungUpError, PoolSettings
 from flpoc.simulate.preloading import preload
 from flpoc.simulate.results import Workspace
 from flpoc.simulate.tasks import Pool
+from flpoc.wire.endings import END_WITHIN
 from flpoc.wire.job_messages import TrainerStart
 from flpoc.workflows import Workflow
 
 #: Told of a round: its number, the number of rounds, and its metrics.
 Progress = Callable[[int, int, dict[str, float]], None]
-#: Seconds that scripts get to end by themselves, at most.
-_END_GRACE = 60.0
 
 
 @attrs.frozen
@@ -76,18 +75,23 @@ def simulate(
         count = order.workers or orders.default_workers(len(sites))
         settings = PoolSettings(
             workers=count,
-            own=len(sites) <= count and not in_process,
+            own=len(sites) <= count and not in_process and all(one.launch_once for one in spec.scripts.values()),
+            code=code,
             folder=workspace.made("work"),
             updates=workspace.folder / "updates",
+            gates=workspace.folder / "gates",
             gpus=order.gpus,
             log_mode=order.log_mode,
             stall=spec.timeouts.stall,
             hangs_up=hangs_up,
         )
-        staging = _Staging(spec, code, workspace.made("logs"), names, once=not settings.own)
+        staging = _Staging(
+            spec, code, logs=workspace.made("logs"), kept=workspace.made("kept"), plugins=names,
+            datasets=order.datasets, once=not settings.own,
+        )  # fmt: skip
         workers = pool(settings)
         federation = SimulatedFederation(
-            spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage,
+            spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
             committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
         end = _run(federation, plugins, names, workers)
@@ -105,7 +109,9 @@ def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ..
     grace = 0.0
     try:
         end = _course(federation, plugins, names)
-        grace = min(_END_GRACE, federation.job.timeouts.stall) if end.cause is None else 0.0
+        if end.cause is None:
+            grace = min(END_WITHIN, federation.job.timeouts.stall)
+            grace += max(one.shutdown_timeout for one in federation.job.scripts.values())
     finally:
         for heard in pool.close(grace=grace):
             federation.heard(heard)
@@ -159,16 +165,28 @@ def _told(environ: dict[str, str]) -> Iterator[None]:
 class _Staging:
     """How the scripts of a job's sites are started."""
 
-    def __init__(self, spec: JobSpec, code: Path, logs: Path, plugins: tuple[str, ...], *, once: bool) -> None:
-        self._spec, self._code, self._logs, self._plugins, self._once = spec, code, logs, plugins, once
+    def __init__(
+        self, spec: JobSpec, code: Path, *, logs: Path, kept: Path, plugins: tuple[str, ...],
+        datasets: dict[str, str], once: bool,
+    ) -> None:  # fmt: skip
+        self._spec, self._code, self._logs, self._kept = spec, code, logs, kept
+        self._plugins, self._datasets, self._once = plugins, datasets, once
 
     def stage(self, site: str) -> Stage:
-        script = self._spec.script_for(site)
+        spec, script = self._spec, self._spec.script_for(site)
+        start = TrainerStart(
+            spec.name, site, 1, 1, spec.seed, spec.rounds, self._plugins,
+            framework=script.framework, transfer_type=script.transfer_type, once=not self._once,
+            gc_rounds=script.memory_gc_rounds, empty_cache=script.cuda_empty_cache, datasets=self._datasets,
+        )  # fmt: skip
         return Stage(
-            start=TrainerStart(self._spec.name, site, 1, 1, self._spec.seed, self._spec.rounds, self._plugins),
+            start=start,
             script=str(self._code / script.script),
             args=script.args,
+            command=script.command,
             env={**script.env, "FLPOC_CODE": str(self._code), "FLPOC_SITE": site},
             log=str(self._logs / f"{site}.log"),
+            kept=str(self._kept),
+            filters=spec.filters,
             once=self._once,
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from flpoc.jobs.attempts import GPUS
 from flpoc.log_modes import set_script_mode
+from flpoc.simulate.passing import Gates
 from flpoc.simulate.pool import PoolSettings
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
@@ -43,7 +45,9 @@ class InlinePool(Pool):
 
     def _do(self, task: SiteTask) -> Iterator[Answer | Heard]:
         said: list[Any] = []
-        owner = SimulatedOwner(said.append, self._folder, self._settings.updates, task.stage)
+        owner = SimulatedOwner(
+            said.append, self._folder, self._settings.updates, task.stage, Gates(self._settings.gates, said.append)
+        )
         before = os.environ.get(GPUS)
         if self._settings.gpus:
             os.environ[GPUS] = ",".join(self._settings.gpus[0])
@@ -67,4 +71,7 @@ class InlinePool(Pool):
 
     def close(self, *, grace: float) -> Iterator[Heard]:
         del grace
+        for name, module in list(sys.modules.items()):  # another job may have modules of the same names
+            if str(getattr(module, "__file__", None) or "").startswith(f"{self._settings.code}{os.sep}"):
+                del sys.modules[name]
         yield from ()

@@ -81,8 +81,10 @@ class PoolSettings:
     Attributes:
         workers: How many processes at most.
         own: Each site has a process of its own for the whole job.
+        code: The job's code.
         folder: Where workers have their folders.
         updates: Where answers go.
+        gates: Where filters work.
         gpus: Graphics processors of the workers, dealt in turn; empty for as it is.
         log_mode: How scripts log.
         stall: Seconds without any progress after which a site is lost.
@@ -91,8 +93,10 @@ class PoolSettings:
 
     workers: int
     own: bool
+    code: Path
     folder: Path
     updates: Path
+    gates: Path
     gpus: tuple[tuple[str, ...], ...]
     log_mode: str
     stall: float
@@ -284,6 +288,7 @@ class ProcessPool(Pool):
         place = WorkerPlace(
             folder=self._settings.folder / str(number),
             updates=self._settings.updates,
+            gates=self._settings.gates,
             output=output,
             environ={} if group is None else {GPUS: ",".join(group)},
             log_mode=self._settings.log_mode,

@@ -33,6 +33,7 @@ def run(
     gpus: str | Sequence[str] = "",
     log_config: str | None = None,
     in_process: bool = False,
+    datasets: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Simulate a job and wait for its end.
@@ -47,6 +48,7 @@ def run(
         gpus: Graphics processors for the workers, dealt in turn: ``0,1``, or groups: ``[0,1],[2]``.
         log_config: Level or mode of the scripts' logs; see :mod:`flpoc.log_modes`.
         in_process: Run everything in this thread, one site after the other, so that breakpoints work.
+        datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
         progress: Told of every round.
 
     Raises:
@@ -60,6 +62,7 @@ def run(
         workspace=str(where),
         gpus=groups_of(gpus),
         log_mode=mode_of(log_config),
+        datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
     )
     told = progress or _ignore
     if in_process:
@@ -79,7 +82,7 @@ def _ignore(number: int, rounds: int, metrics: Mapping[str, float]) -> None:
 
 def _start(order: Order, log: Any) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "flpoc.simulate"],
+        [sys.executable, "-P", "-m", "flpoc.simulate"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
