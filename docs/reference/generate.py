@@ -414,17 +414,23 @@ def session() -> Iterator[str]:
 
 def recipe() -> Iterator[str]:
     import flpoc.recipe
+    import flpoc.recipe.utils
 
     yield from ("# Recipes", "", *prose(flpoc.recipe.__doc__ or ""))
-    yield "How to use them is in [Use a recipe](../how-to/use-a-recipe.md)."
+    yield "How to use them is in [Use a recipe](../how-to/use-a-recipe.md); each algorithm has a page with its source:"
+    pages = {one: one.read_text(encoding="utf-8").partition("\n")[0] for one in sorted((HERE / "recipes").glob("*.md"))}
+    yield ", ".join(f"[{title.removeprefix('# ')}](recipes/{page.name})" for page, title in pages.items()) + "."
     for name in flpoc.recipe.__all__:
         found = getattr(flpoc.recipe, name)
         if not inspect.isclass(found):
             yield from ("", f"## {name}", "", *_function(name, found))
             continue
         yield from ("", *_class(name, found, 2))
-        if not attrs.has(found):
+        if not attrs.has(found) and not issubclass(found, enum.Enum):
             yield from (f"### How to make a {name}", "", "```text", *_call(name, found), "```", "")
+    yield from ("", "## flpoc.recipe.utils", "", *prose(flpoc.recipe.utils.__doc__ or ""))
+    for name in ("add_cross_site_evaluation", "add_experiment_tracking", "set_per_site_config", "set_recipe_meta"):
+        yield from ("", f"### {name}", "", *_function(name, getattr(flpoc.recipe.utils, name)))
 
 
 def _call(name: str, cls: type) -> Iterator[str]:

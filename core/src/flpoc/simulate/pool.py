@@ -81,8 +81,10 @@ class PoolSettings:
     Attributes:
         workers: How many processes at most.
         own: Each site has a process of its own for the whole job.
+        code: The job's code.
         folder: Where workers have their folders.
         updates: Where answers go.
+        gates: Where filters work.
         gpus: Graphics processors of the workers, dealt in turn; empty for as it is.
         log_mode: How scripts log.
         stall: Seconds without any progress after which a site is lost.
@@ -91,8 +93,10 @@ class PoolSettings:
 
     workers: int
     own: bool
+    code: Path
     folder: Path
     updates: Path
+    gates: Path
     gpus: tuple[tuple[str, ...], ...]
     log_mode: str
     stall: float
@@ -231,7 +235,7 @@ class ProcessPool(Pool):
         if worker.submit is not None and not self._settings.own:
             (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
         assert worker.stage is not None
-        tail = _tail(Path(worker.stage.log))
+        tail = log_tail(Path(worker.stage.log))
         round_number = task.give.round if task is not None and joined else None
         cause = cause_of_end(worker.site, worker.failed, ending, round_number, tail)
         self._waiting.pop(worker.site, None)
@@ -284,6 +288,7 @@ class ProcessPool(Pool):
         place = WorkerPlace(
             folder=self._settings.folder / str(number),
             updates=self._settings.updates,
+            gates=self._settings.gates,
             output=output,
             environ={} if group is None else {GPUS: ",".join(group)},
             log_mode=self._settings.log_mode,
@@ -352,7 +357,7 @@ def _cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _tail(log: Path) -> tuple[str, ...]:
+def log_tail(log: Path) -> tuple[str, ...]:
     """The last lines of a log."""
     try:
         with log.open("rb") as file:

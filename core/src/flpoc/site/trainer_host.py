@@ -19,7 +19,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
-from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end
+from flpoc.wire.endings import END_WITHIN, LAUNCHES, STOP_GRACE, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -37,9 +37,6 @@ from flpoc.wire.local import SOCKET_NAME, Link, listen
 from flpoc.wire.messages import Refused
 
 log = logging.getLogger("flpoc.site")
-
-#: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
-END_WITHIN = 60.0
 
 
 @attrs.frozen
@@ -122,8 +119,8 @@ class TrainerHost:
 
     async def start(self, left: list[Attempt]) -> None:
         """Listen, and adopt what a former agent left running, or launch."""
-        self._attempt = await self._attempts.adopt(left)  # before it can connect: whom nobody knows is sent away
         self._socket = await listen(self._sockets, self._serve)
+        self._attempt = await self._attempts.adopt(left)
         if self._attempt is not None:
             self._adopted = True
             self._attempts.watch(self._attempt, self._process_ended)
@@ -256,9 +253,9 @@ class TrainerHost:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        with contextlib.suppress(OSError):  # also of a start that was cut off
-            (self._sockets / SOCKET_NAME).unlink(missing_ok=True)
-            self._sockets.rmdir()
+            with contextlib.suppress(OSError):
+                (self._sockets / SOCKET_NAME).unlink()
+                self._sockets.rmdir()
 
     # -- the process
 
