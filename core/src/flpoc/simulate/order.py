@@ -135,7 +135,7 @@ def root(workspace: str | Path | None) -> Path:
     return path
 
 
-def checked_log_config(log_config: str | None) -> str:
+def mode_of(log_config: str | None) -> str:
     """How scripts log: a mode, or the path of a file.
 
     Raises:

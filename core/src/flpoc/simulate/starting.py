@@ -16,7 +16,7 @@ from flpoc.jobs.attempts import environment
 from flpoc.jobs.states import Cause
 from flpoc.launching import Needs
 from flpoc.settings import plain, structure
-from flpoc.simulate.order import Order, checked_log_config, groups_of, root
+from flpoc.simulate.order import Order, groups_of, mode_of, root
 from flpoc.simulate.outcome import Outcome
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -66,7 +66,7 @@ def run(
         workers=workers or 0,
         workspace=str(where),
         gpus=groups_of(gpus),
-        log_config=checked_log_config(log_config),
+        log_config=mode_of(log_config),
         datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
         backend=backend,
         backend_settings=dict(backend_settings or {}),
