@@ -187,6 +187,11 @@ def test_a_recipe_runs_at_a_server_with_a_users_kit(project, home, deployment):
     assert caught.value.code == "JOB_NOT_RUNNING"
 
 
+def test_without_a_name_any_kit_will_do(project, home, deployment):
+    run = recipe(num_rounds=1).execute(ProdEnv(startup_kit_location=str(deployment.kit("lead@nvidia.com"))))
+    assert climbed(run.get_result()) == [1.0, 2.0]
+
+
 def test_a_kit_of_somebody_else_is_refused(project, home, deployment):
     with pytest.raises(FlpocError, match="not of 'somebody'"):
         recipe().execute(ProdEnv(startup_kit_location=str(deployment.kit()), username="somebody"))
@@ -326,7 +331,7 @@ class Held(ExecEnv):
     def __init__(self):
         super().__init__()
         self.ended, self.asked, self.stops = threading.Event(), 0, []
-        self.error: FlpocError | None = None
+        self.error: BaseException | None = None
 
     def deploy(self, job):
         return "one"
@@ -386,6 +391,15 @@ def test_an_environment_that_fails_is_stopped_and_its_error_is_the_users():
     run = Run(env, "one")
     with pytest.raises(ConfigError):
         run.get_result()
+    assert env.stops == [False]
+
+
+def test_who_presses_ctrl_c_while_waiting_leaves_nothing_running():
+    env = Held()
+    env.ended.set()
+    env.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        Run(env, "one").get_result()
     assert env.stops == [False]
 
 
