@@ -287,6 +287,19 @@ def test_a_failure_has_the_same_text_in_every_environment(project, home, simulat
     assert said["simulation"][0] in caplog.messages
 
 
+def test_a_script_that_hangs_has_the_same_text_in_a_simulation_and_at_a_server(project, home, simulation, deployment):
+    hang = "import threading\nimport flpoc.client as f\nf.init()\nf.receive()\nthreading.Event().wait()\n"
+    (project / "train.py").write_text(hang)
+    said = []
+    for env in (SimEnv(clients=["site-1"]), ProdEnv(startup_kit_location=str(deployment.kit()))):
+        made = recipe(min_clients=1, train_args="")
+        made.job.settings |= {"sites": ["site-1"], "timeouts": {"stall": 2.0}}
+        with pytest.raises(JobError) as caught:
+            made.execute(env).get_result()
+        said.append((caught.value.message, caught.value.code))
+    assert said[0] == said[1]
+
+
 def test_a_simulation_knows_its_own_jobs_only(project):
     with pytest.raises(JobError) as caught:
         SimEnv(num_clients=1).get_job_result("other")
