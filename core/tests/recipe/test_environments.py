@@ -287,6 +287,15 @@ def test_a_failure_has_the_same_text_in_every_environment(project, home, simulat
     assert said["simulation"][0] in caplog.messages
 
 
+@pytest.mark.parametrize("env", [SimEnv, PocEnv])
+def test_a_job_for_other_sites_than_there_are_is_refused_before_anything_runs(project, home, env):
+    with pytest.raises(ValueError, match="min_clients: the job needs 2 sites, the environment has 1"):
+        recipe().execute(env(num_clients=1))
+    made = recipe(per_site_config={"site-2": {}, "site1": {}})
+    with pytest.raises(ValueError, match="'site1' is no site of the environment: did you mean 'site-1'"):
+        made.execute(env(num_clients=2))
+
+
 def test_a_script_that_hangs_has_the_same_text_in_a_simulation_and_at_a_server(project, home, simulation, deployment):
     hang = "import threading\nimport flpoc.client as f\nf.init()\nf.receive()\nthreading.Event().wait()\n"
     (project / "train.py").write_text(hang)
