@@ -79,9 +79,6 @@ class Framework(ABC):
         """
         raise UsageError(f"{type(trainer).__name__} cannot be patched: receive and send yourself")
 
-    def seed(self, value: int) -> None:
-        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
-
 
 def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:
     """The framework that reads and writes files with this suffix.
