@@ -173,7 +173,8 @@ def test_only_results_are_results(tmp_path: Path) -> None:
         (files.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (files.folder / path).write_text("abc")
     (files.results / "link").symlink_to(files.folder / "secret")
-    assert [one["path"] for one in result_files(files)] == ["m.bin", "logs/a.log"]
+    (files.results / "folder").symlink_to(files.folder)
+    assert [one["path"] for one in result_files(files)] == ["d/x", "m.bin", "logs/a.log"]
     assert result_file(files, "m.bin").read_text() == "abc"
     assert result_file(files, "logs/a.log").read_text() == "abc"
     for name in (

@@ -231,6 +231,17 @@ def test_a_virtual_environment_and_what_it_links_to_are_granted(tmp_path: Path) 
     assert tmp_path not in found
 
 
+def test_whatever_runs_beside_this_interpreter_may_read_what_this_process_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = str(tmp_path / "site-packages")
+    monkeypatch.syspath_prepend(elsewhere)
+    beside = Path(sys.executable).parent
+    for program in (Path(sys.executable), beside / "python3", beside / "torchrun"):
+        assert Path(elsewhere) in set(folders_of(program))
+    assert Path(elsewhere) not in set(folders_of(tmp_path / "bin" / "python3"))
+
+
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A folder where every job may write."""

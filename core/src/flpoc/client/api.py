@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from flpoc.client.configured import configured
 from flpoc.client.script import Script
 from flpoc.errors import UsageError
 from flpoc.models.flmodel import FLModel
@@ -249,9 +250,12 @@ def system_info() -> dict[str, Any]:
 
 
 def get_config() -> dict[str, Any]:
-    """What the job says of this script: :func:`system_info`, and how models are received and sent."""
+    """What the job says of this script: what its recipe has configured (``add_client_config``), :func:`system_info`,
+    and how models are received and sent.
+    """
     start = _current("get_config").start
     return {
+        **configured(start.site),
         **system_info(),
         "framework": start.framework or "numpy",
         "transfer_type": start.transfer_type,

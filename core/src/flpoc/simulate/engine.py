@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -26,12 +25,13 @@ from flpoc.simulate.federation import JobFailedError, SimulatedFederation
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.order import Order
 from flpoc.simulate.outcome import Outcome
-from flpoc.simulate.pool import HungUpError, PoolSettings
+from flpoc.simulate.pool import HungUpError, PoolSettings, log_tail
 from flpoc.simulate.preloading import preload
 from flpoc.simulate.results import Workspace
 from flpoc.simulate.tasks import Pool
+from flpoc.simulate.worker import output_in
 from flpoc.wire.endings import END_WITHIN
-from flpoc.wire.job_messages import TrainerStart
+from flpoc.wire.job_messages import Failed, TrainerStart
 from flpoc.workflows import Workflow
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -73,9 +73,13 @@ def simulate(
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
         preload(code, {script.script for script in spec.scripts.values()})
         count = order.workers or orders.default_workers(len(sites))
+        own = len(sites) <= count and not (in_process or order.backend)
+        own = own and all(one.launch_once for one in spec.scripts.values())
         settings = PoolSettings(
             workers=count,
-            own=len(sites) <= count and not in_process and all(one.launch_once for one in spec.scripts.values()),
+            own=len(sites) <= count
+            and not (in_process or order.backend)
+            and all(one.launch_once for one in spec.scripts.values()),
             code=code,
             folder=workspace.made("work"),
             updates=workspace.folder / "updates",
@@ -89,14 +93,27 @@ def simulate(
             spec, code, logs=workspace.made("logs"), kept=workspace.made("kept"), plugins=names,
             datasets=order.datasets, once=not settings.own,
         )  # fmt: skip
-        workers = pool(settings)
+        workers = _pool_of(plugins, order, pool)(settings)
         federation = SimulatedFederation(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
             committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
-        end = _run(federation, plugins, names, workers)
+        log = workspace.folder / "logs" / "server.log"
+        with contextlib.nullcontext() if in_process else output_in(log):
+            end = _run(federation, plugins, names, workers, log)
         path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
+
+
+def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolSettings], Pool]) -> Callable[[PoolSettings], Pool]:
+    """What makes the pool: the usual, or one of a plugin."""
+    if not order.backend:
+        return usual
+    from flpoc.simulate.elsewhere import ElsewherePool
+    from flpoc.simulating import Simulator
+
+    simulator = made(plugins, "simulators", order.backend, order.backend_settings, Simulator)
+    return lambda settings: ElsewherePool(simulator, order.backend, settings)
 
 
 def _plugins() -> Plugins:
@@ -104,11 +121,11 @@ def _plugins() -> Plugins:
     return Plugins.load(private=settings.plugins_load, disabled=settings.plugins_disable)
 
 
-def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...], pool: Pool) -> _End:
+def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...], pool: Pool, log: Path) -> _End:
     """Run the workflow to its end, and end all workers."""
     grace = 0.0
     try:
-        end = _course(federation, plugins, names)
+        end = _course(federation, plugins, names, log)
         if end.cause is None:
             grace = min(END_WITHIN, federation.job.timeouts.stall)
             grace += max(one.shutdown_timeout for one in federation.job.scripts.values())
@@ -118,7 +135,7 @@ def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ..
     return end
 
 
-def _course(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...]) -> _End:
+def _course(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ...], log: Path) -> _End:
     job = federation.job
     try:
         federation.aggregator = made(plugins, "aggregators", job.aggregator, job.aggregator_settings, Aggregator)
@@ -134,17 +151,19 @@ def _course(federation: SimulatedFederation, plugins: Plugins, names: tuple[str,
         else:
             traceback.print_exc()
         failed = blame(error, round_number=federation.round_now, phase="aggregating", plugins=names)
-        return _End(JobState.FAILED, _cause(failed))
+        sys.stderr.flush()
+        return _End(JobState.FAILED, _cause(failed, log))
     if not federation.finished:
         message = "the controller ended before the job did"
-        return _End(JobState.FAILED, Cause("server", "aggregating", federation.round_now, message=message))
+        cause = Cause("server", "aggregating", federation.round_now, message=message, log_tail=log_tail(log))
+        return _End(JobState.FAILED, cause)
     return _End(JobState.COMPLETED_PARTIAL if federation.partial else JobState.COMPLETED)
 
 
-def _cause(failed: Any) -> Cause:
+def _cause(failed: Failed, log: Path) -> Cause:
     return Cause(
         site="server", phase=failed.phase, round=failed.round, exception=failed.exception, message=failed.message,
-        file=failed.file, line=failed.line, hint=failed.hint,
+        file=failed.file, line=failed.line, hint=failed.hint, log_tail=log_tail(log),
     )  # fmt: skip
 
 

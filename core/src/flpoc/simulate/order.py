@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -46,7 +47,7 @@ class Order:
     log_mode: str = ""
     datasets: dict[str, str] = attrs.field(factory=dict)
     backend: str = ""
-    backend_settings: dict[str, object] = attrs.field(factory=dict)
+    backend_settings: dict[str, Any] = attrs.field(factory=dict)
 
 
 def default_workers(sites: int) -> int:

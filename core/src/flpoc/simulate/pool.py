@@ -235,7 +235,7 @@ class ProcessPool(Pool):
         if worker.submit is not None and not self._settings.own:
             (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
         assert worker.stage is not None
-        tail = _tail(Path(worker.stage.log))
+        tail = log_tail(Path(worker.stage.log))
         round_number = task.give.round if task is not None and joined else None
         cause = cause_of_end(worker.site, worker.failed, ending, round_number, tail)
         self._waiting.pop(worker.site, None)
@@ -357,7 +357,7 @@ def _cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def _tail(log: Path) -> tuple[str, ...]:
+def log_tail(log: Path) -> tuple[str, ...]:
     """The last lines of a log."""
     try:
         with log.open("rb") as file:

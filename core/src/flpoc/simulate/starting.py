@@ -34,6 +34,8 @@ def run(
     log_config: str | None = None,
     in_process: bool = False,
     datasets: Mapping[str, str] | None = None,
+    backend: str = "",
+    backend_settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Simulate a job and wait for its end.
@@ -49,6 +51,8 @@ def run(
         log_config: Level or mode of the scripts' logs; see :mod:`flpoc.log_modes`.
         in_process: Run everything in this thread, one site after the other, so that breakpoints work.
         datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
+        backend: Name of an installed simulator that performs the tasks instead of processes of this machine.
+        backend_settings: Its settings.
         progress: Told of every round.
 
     Raises:
@@ -63,6 +67,8 @@ def run(
         gpus=groups_of(gpus),
         log_mode=mode_of(log_config),
         datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
+        backend=backend,
+        backend_settings=dict(backend_settings or {}),
     )
     told = progress or _ignore
     if in_process:
@@ -97,7 +103,8 @@ def _start(order: Order, log: Any) -> subprocess.Popen[bytes]:
 
 def _environment(order: Order) -> dict[str, str]:
     """That of a job process; but nothing is isolated, so the user's own folders are where they are."""
-    own = {key: os.environ[key] for key in ("HOME", "TMPDIR", "PYTHONPATH", "FLPOC_HOME") if key in os.environ}
+    kept = ("HOME", "TMPDIR", "PYTHONPATH", "FLPOC_HOME", "FLPOC_CONFIG")
+    own = {key: os.environ[key] for key in kept if key in os.environ}
     made = environment(Path(order.workspace), Needs())
     return {key: value for key, value in made.items() if key not in ("HOME", "TMPDIR")} | own
 

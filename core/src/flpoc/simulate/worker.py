@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,6 +94,19 @@ def print_to(path: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+
+
+@contextlib.contextmanager
+def output_in(log: Path) -> Iterator[None]:
+    """The same for a while."""
+    before = [(number, os.dup(number)) for number in (1, 2)]
+    print_to(log)
+    try:
+        yield
+    finally:
+        for number, kept in before:
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 class _Worker:

@@ -217,9 +217,13 @@ class Rehearsal:
         folder = self.folder / f"attempt-{self.attempts}"
         folder.mkdir(parents=True)
         try:
-            workflow.run(Rehearsed(self, folder, kill, after=after))
+            workflow.run(self.federation(folder, kill, after=after))
         except KilledError:
             return
+
+    def federation(self, folder: Path, kill: Callable[[int, str], bool], *, after: bool) -> Rehearsed:
+        """What one controller sees."""
+        return Rehearsed(self, folder, kill, after=after)
 
     def touched(self) -> str:
         """What has become of updates that should be as they came; empty if they are."""
