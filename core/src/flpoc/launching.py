@@ -74,7 +74,8 @@ class LaunchRequest:
             A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
         network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
-            *mounts*; that and what it starts itself; or whatever the host reaches. What is not ``open`` is a process of a job, and launches nothing.
+            *mounts*; that and what it starts itself; or whatever the host reaches. What is not ``open`` is a process
+            of a job, and launches nothing.
         labels: Project, site, job and the like, for launchers that can show them.
     """
 
