@@ -219,7 +219,7 @@ _TEMPLATES = (
     Step("job list_templates -d {home}/templates -debug", fields="[] name"),
     Step("job list-templates --job-templates-dir {home}/templates --debug", fields="[] name"),
     Step("job list-templates --job_templates_dir {home}/templates", fields="[] name"),
-    Step("job create", code="INVALID_ARGS", exit=4, why="sag_pt is in a package that is not installed"),
+    Step("job create -j {folder}/default", fields="job_folder status template variables", why="it is sag_pt"),
     Step("job create -w nothing", code="INVALID_ARGS", exit=4),
     Step("job create -w sag_np -j {folder}/readme", code="INVALID_ARGS", exit=4, files={"readme": "a file"}),
     Step("job create -w sag_np -j {folder}/src/job -sd {folder}/src", code="INVALID_ARGS", exit=4,
@@ -515,7 +515,11 @@ _SIMULATED = (
         " --log-config full --max-clients 2",
         fields="status",
     ),
-    Step("simulator {folder}/jobs/simulated -c a,b --n-clients 2 --log_config DEBUG --max_clients 2 -w {folder}/simulated", fields="status"),
+    Step(
+        "simulator {folder}/jobs/simulated -c a,b --n-clients 2 --log_config DEBUG --max_clients 2"
+        " -w {folder}/simulated",
+        fields="status",
+    ),
     Step("simulator {folder}/jobs/simulated --n_clients 2 -w {folder}/simulated -debug", fields="status"),
     Step("simulator {folder}/jobs/simulated --debug -n 3 -m 2", code="INVALID_ARGS", exit=4),
     Step("simulator {folder}/jobs/simulated -b nothing", code="PLUGIN_NOT_FOUND", exit=4),
