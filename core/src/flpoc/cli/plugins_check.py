@@ -229,7 +229,7 @@ def _offer_verdict(offer: Offer, plugins: Plugins) -> tuple[Verdict, str]:
 
 def name_problem(name: str) -> str:
     """What is wrong with the name of a component; empty if nothing is."""
-    return "" if NAME.fullmatch(name) else "its name is not made of short words of small letters, with - or _ between them"
+    return "" if NAME.fullmatch(name) else "its name is not made of short words of small letters with - or _ between"
 
 
 def summary_problem(summary: str) -> str:
