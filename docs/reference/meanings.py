@@ -134,6 +134,7 @@ USER_VARIABLES = {
     "FLPOC_EXPORT_DIR": "Programs that run a recipe write its job folder below this folder instead, and end.",
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
+    "FLPOC_SIMULATOR_WORKSPACE_ROOT": "Where simulations leave their results, instead of `/tmp/flpoc/simulation`.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",
     "NO_COLOR": "Set to anything: no colours on a terminal either.",
 }

@@ -30,6 +30,7 @@ import install_bench
 import limits
 import nvflare_bench
 import poc_bench
+import simulation_bench
 import traffic
 from figures import Column, Figure, document, read_document, shown, table, verdict
 from page import BEGIN, END, has_place, write_page
@@ -56,12 +57,13 @@ SUBJECTS: Mapping[str, Subject] = {
             **poc_bench.BENCHES,
             **commands_bench.BENCHES,
             **install_bench.BENCHES,
+            **simulation_bench.BENCHES,
         },
     ),
     "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
 }
 #: Left out with --quick.
-HEAVY = (*traffic.HEAVY, "install", "simulate-16")
+HEAVY = (*traffic.HEAVY, "install", "simulate-16", "simulate-memory")
 VERSIONS = ("flpoc", "grpcio", "numpy", "cryptography", "msgspec", "xxhash", "click", "pluggy", "attrs")
 
 

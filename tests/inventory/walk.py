@@ -515,7 +515,11 @@ _SIMULATED = (
         " --log-config full --max-clients 2",
         fields="status",
     ),
-    Step("simulator {folder}/jobs/simulated -c a,b --n-clients 2 --log_config DEBUG --max_clients 2 -w {folder}/simulated", fields="status"),
+    Step(
+        "simulator {folder}/jobs/simulated -c a,b --n-clients 2 --log_config DEBUG --max_clients 2"
+        " -w {folder}/simulated",
+        fields="status",
+    ),
     Step("simulator {folder}/jobs/simulated --n_clients 2 -w {folder}/simulated -debug", fields="status"),
     Step("simulator {folder}/jobs/simulated --debug -n 3 -m 2", code="INVALID_ARGS", exit=4),
     Step("simulator {folder}/jobs/simulated -b nothing", code="PLUGIN_NOT_FOUND", exit=4),

@@ -294,9 +294,11 @@ def test_an_exception_under_another_program_is_the_first_cause(running: Federati
 
 
 def test_only_the_first_process_of_a_script_talks(running: Federation, single: str, tmp_path: Path) -> None:
-    # as torchrun does: a process for each rank, all with the variables that flpoc has set
+    # as torchrun does: they meet at a port, and there is a process for each rank, all with the variables of flpoc
     others = """
-        import subprocess
+        import socket, subprocess
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname()).close()
         code = "import flpoc.client as flare; flare.init(); print('rank 1:', flare.receive(), flush=True)"
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "RANK": "1"}, check=True)
     """.replace("\n        ", "\n    ")

@@ -40,7 +40,9 @@ _COUNT = Number(int, low=1, high=1_000_000)
 @option("-t", "--threads", type=_COUNT,
         help="How many processes.  [default: one a site for up to 32 sites, else one a processor]")  # fmt: skip
 @option("-gpu", "--gpu", metavar="IDS", help="Graphics processors of the processes: 0,1 or in groups [0,1],[2].")
-@option("-l", "--log-config", metavar="MODE", help="Level or mode of the scripts' logs.")
+@option(
+    "-l", "--log-config", metavar="MODE", help="Level or mode of the scripts' logs, or a file for Python's logging."
+)
 @option("-m", "--max-clients", type=_COUNT, help="Refuse more sites than this.")
 @option("-b", "--backend", metavar="NAME", help="Which installed simulator performs the tasks instead of processes.")
 @click.option("-debug", "--debug", is_flag=True,

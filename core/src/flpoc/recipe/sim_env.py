@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flpoc.errors import FlpocError, JobError, UsageError
 from flpoc.recipe.ending import failure, name_best_model
-from flpoc.recipe.exec_env import ExecEnv, missing_scripts
+from flpoc.recipe.exec_env import ExecEnv, check_sites, missing_scripts
 from flpoc.recipe.exporting import export
 from flpoc.recipe.parameters import site_names, whole
 
@@ -34,7 +34,7 @@ class SimEnv(ExecEnv):
         clients: Names of the sites; *num_clients* is then 0, or as many.
         num_threads: How many of them work at once; None: all, of many sites as many as there are processors.
         gpu_config: Graphics processors for those that work at once: ``0,1`` one each, ``[0,1],[2]`` in groups.
-        log_config: How much scripts log: a level like ``DEBUG``, or a form like ``concise`` or ``verbose``.
+        log_config: How scripts log: a level like ``DEBUG``, a form like ``concise``, or a file for Python's logging.
         workspace_root: Where results go; if it is not said, ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` may say it.
         extra: ``{"in_process": True}`` runs every site in this process, one after the other, so that breakpoints work.
             ``{"datasets": {NAME: PATH}}`` is what scripts get by ``flare.get_dataset``; ``{"backend": NAME}`` and
@@ -70,6 +70,7 @@ class SimEnv(ExecEnv):
         from flpoc import simulate
 
         missing_scripts(job)
+        check_sites(job, self.sites)
         with tempfile.TemporaryDirectory(prefix="flpoc-recipe-") as temporary:
             outcome = simulate.run(
                 export(job, Path(temporary)),

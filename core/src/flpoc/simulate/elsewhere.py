@@ -11,10 +11,10 @@ from pathlib import Path
 import attrs
 
 from flpoc.jobs.states import Cause
-from flpoc.log_modes import set_script_mode
 from flpoc.settings import parse_json, plain, structure
 from flpoc.simulate.inline import perform_here
-from flpoc.simulate.pool import PoolSettings
+from flpoc.simulate.order import log_as
+from flpoc.simulate.pool import PoolPlan
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.worker import output_in
@@ -32,7 +32,7 @@ class _Sent:
     folder: str
     updates: str
     gates: str
-    log_mode: str
+    log_config: str
 
 
 @attrs.frozen
@@ -47,8 +47,7 @@ def work(text: str) -> str:
     """Perform a task in this process; gives what came of it."""
     sent = structure(parse_json(text.encode(), "task"), _Sent)
     with tempfile.TemporaryDirectory(dir=sent.folder) as folder, output_in(Path(sent.task.stage.log)):
-        if sent.log_mode:
-            set_script_mode(sent.log_mode)
+        log_as(sent.log_config)
         heard: list[Heard] = []
         answer: Answer | None = None
         places = (Path(folder), Path(sent.updates), Path(sent.gates))
@@ -64,9 +63,10 @@ def work(text: str) -> str:
 class ElsewherePool(Pool):
     """Has a plugin perform the tasks."""
 
-    def __init__(self, simulator: Simulator, name: str, settings: PoolSettings) -> None:
+    def __init__(self, simulator: Simulator, name: str, log_config: str, settings: PoolPlan) -> None:
         self._simulator = simulator
         self._name = name
+        self._log_config = log_config
         self._settings = settings
 
     def perform(
@@ -92,7 +92,7 @@ class ElsewherePool(Pool):
     def _sent(self, task: SiteTask) -> str:
         settings = self._settings
         places = (str(settings.folder), str(settings.updates), str(settings.gates))
-        return json.dumps(plain(_Sent(task, *places, settings.log_mode)))
+        return json.dumps(plain(_Sent(task, *places, self._log_config)))
 
     def close(self, *, grace: float) -> Iterator[Heard]:
         del grace

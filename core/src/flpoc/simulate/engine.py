@@ -25,7 +25,7 @@ from flpoc.simulate.federation import JobFailedError, SimulatedFederation
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.order import Order
 from flpoc.simulate.outcome import Outcome
-from flpoc.simulate.pool import HungUpError, PoolSettings, log_tail
+from flpoc.simulate.pool import HungUpError, PoolPlan, log_tail
 from flpoc.simulate.preloading import preload
 from flpoc.simulate.results import Workspace
 from flpoc.simulate.tasks import Pool
@@ -48,7 +48,7 @@ def simulate(
     order: Order,
     progress: Progress,
     *,
-    pool: Callable[[PoolSettings], Pool],
+    pool: Callable[[PoolPlan], Pool],
     in_process: bool = False,
     hangs_up: int | None = None,
 ) -> Outcome:
@@ -71,11 +71,12 @@ def simulate(
     names = tuple(one.name for one in plugins.records if one.state is PluginState.LOADED and one.name != "core")
     code = folder / "code"
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
+        orders.log_as(order.log_config)
         preload(code, {script.script for script in spec.scripts.values()})
         count = order.workers or orders.default_workers(len(sites))
         own = len(sites) <= count and not (in_process or order.backend)
         own = own and all(one.launch_once for one in spec.scripts.values())
-        settings = PoolSettings(
+        settings = PoolPlan(
             workers=count,
             own=len(sites) <= count
             and not (in_process or order.backend)
@@ -85,7 +86,6 @@ def simulate(
             updates=workspace.folder / "updates",
             gates=workspace.folder / "gates",
             gpus=order.gpus,
-            log_mode=order.log_mode,
             stall=spec.timeouts.stall,
             hangs_up=hangs_up,
         )
@@ -105,7 +105,7 @@ def simulate(
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
 
 
-def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolSettings], Pool]) -> Callable[[PoolSettings], Pool]:
+def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolPlan], Pool]) -> Callable[[PoolPlan], Pool]:
     """What makes the pool: the usual, or one of a plugin."""
     if not order.backend:
         return usual
@@ -113,7 +113,7 @@ def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolSettings], Poo
     from flpoc.simulating import Simulator
 
     simulator = made(plugins, "simulators", order.backend, order.backend_settings, Simulator)
-    return lambda settings: ElsewherePool(simulator, order.backend, settings)
+    return lambda settings: ElsewherePool(simulator, order.backend, order.log_config, settings)
 
 
 def _plugins() -> Plugins:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.jobs.attempts import GPUS
-from flpoc.log_modes import set_script_mode
 from flpoc.simulate.passing import Gates
-from flpoc.simulate.pool import PoolSettings, log_tail
+from flpoc.simulate.pool import PoolPlan, log_tail
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.wire.endings import Ending, cause_of_end
@@ -26,13 +25,11 @@ class InlinePool(Pool):
     simulation, and none is ended when it is late.
     """
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolPlan) -> None:
         self._settings = settings
         self._scripts = Scripts()
         self._folder = settings.folder / "0"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if settings.log_mode:
-            set_script_mode(settings.log_mode)
 
     def perform(
         self, sites: Sequence[str], task_of: Callable[[str], SiteTask], deadline: float | None

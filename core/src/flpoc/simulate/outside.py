@@ -96,6 +96,7 @@ class Relay:
                 wire.send(Refused("FENCED", "this is another script's"))
                 wire.close()
                 continue
+            self._owner.calls += 1  # it takes part
             with self._lock:
                 self._wire = wire
                 wire.send(self._stage.start)

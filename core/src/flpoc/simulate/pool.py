@@ -26,6 +26,8 @@ from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
 
 _LENGTH = struct.Struct(">I")
+#: In which /proc counts processor time, on every Linux: a hundredth of a second.
+_TICKS = 100
 _TAIL_BYTES = 64 << 10
 
 
@@ -75,7 +77,7 @@ class _Worker:
 
 
 @attrs.frozen
-class PoolSettings:
+class PoolPlan:
     """What a pool is told once.
 
     Attributes:
@@ -86,7 +88,6 @@ class PoolSettings:
         updates: Where answers go.
         gates: Where filters work.
         gpus: Graphics processors of the workers, dealt in turn; empty for as it is.
-        log_mode: How scripts log.
         stall: Seconds without any progress after which a site is lost.
         hangs_up: A file that ends when nobody waits for the simulation any more.
     """
@@ -98,7 +99,6 @@ class PoolSettings:
     updates: Path
     gates: Path
     gpus: tuple[tuple[str, ...], ...]
-    log_mode: str
     stall: float
     hangs_up: int | None = None
 
@@ -110,7 +110,7 @@ class HungUpError(Exception):
 class ProcessPool(Pool):
     """Workers as processes of this machine, forked from this one."""
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolPlan) -> None:
         self._settings = settings
         self._scripts = Scripts()
         self._workers: list[_Worker] = []
@@ -291,7 +291,6 @@ class ProcessPool(Pool):
             gates=self._settings.gates,
             output=output,
             environ={} if group is None else {GPUS: ",".join(group)},
-            log_mode=self._settings.log_mode,
         )
         pid = os.fork()
         if pid == 0:
@@ -354,7 +353,7 @@ def _cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def log_tail(log: Path) -> tuple[str, ...]:

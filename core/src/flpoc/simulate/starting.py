@@ -48,7 +48,8 @@ def run(
         workspace: The folder that gets a folder of results named after the job; None: what
             FLPOC_SIMULATOR_WORKSPACE_ROOT says, or /tmp/flpoc/simulation.
         gpus: Graphics processors for the workers, dealt in turn: ``0,1``, or groups: ``[0,1],[2]``.
-        log_config: Level or mode of the scripts' logs; see :mod:`flpoc.log_modes`.
+        log_config: Level or mode of the scripts' logs, see :mod:`flpoc.log_modes`; or a file with settings of Python's
+            logging: the dictionary of :func:`logging.config.dictConfig`, in JSON, YAML or HOCON.
         in_process: Run everything in this thread, one site after the other, so that breakpoints work.
         datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
         backend: Name of an installed simulator that performs the tasks instead of processes of this machine.
@@ -65,7 +66,7 @@ def run(
         workers=workers or 0,
         workspace=str(where),
         gpus=groups_of(gpus),
-        log_mode=mode_of(log_config),
+        log_config=mode_of(log_config),
         datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
         backend=backend,
         backend_settings=dict(backend_settings or {}),

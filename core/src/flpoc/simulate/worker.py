@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -19,7 +20,6 @@ from typing import Any, NoReturn
 
 import attrs
 
-from flpoc.log_modes import set_script_mode
 from flpoc.simulate.messages import TO_WORKER, Ended, Stage
 from flpoc.simulate.passing import Gates
 from flpoc.simulate.staging import Scripts, SimulatedOwner
@@ -39,7 +39,6 @@ class WorkerPlace:
         gates: Where filters work, and keep what they keep.
         output: The file that gets what its scripts print while they run.
         environ: What is particular to it in its environment.
-        log_mode: How its scripts log; empty for as Python does.
     """
 
     folder: Path
@@ -47,7 +46,6 @@ class WorkerPlace:
     gates: Path
     output: Path
     environ: Mapping[str, str]
-    log_mode: str
 
 
 def work(sock: socket.socket, place: WorkerPlace, scripts: Scripts) -> NoReturn:
@@ -77,15 +75,13 @@ def _become(sock: socket.socket, place: WorkerPlace) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     low = sock.fileno()
     os.closerange(3, low)
-    os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(low + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.environ.update(place.environ)
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print_to(place.output)
     if "numpy" in sys.modules:
         # forked processes would otherwise all draw the same numbers where a script has not set its seed
         sys.modules["numpy"].random.seed()
-    if place.log_mode:
-        set_script_mode(place.log_mode)
 
 
 def print_to(path: Path) -> None:
