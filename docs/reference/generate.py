@@ -390,12 +390,14 @@ def files_and_environment() -> Iterator[str]:
 
 def client() -> Iterator[str]:
     import flpoc.client
-    from flpoc.client import tracking
+    from flpoc.client import lightning, tracking
 
     yield from ("# What a training script imports", "", *prose(flpoc.client.__doc__ or ""))
     for name in flpoc.client.__all__:
         found = getattr(flpoc.client, name)
         yield from _class(name, found, 2) if inspect.isclass(found) else (f"## {name}", "", *_function(name, found))
+    yield from ("## flpoc.client.lightning", "", *prose(lightning.__doc__ or ""))
+    yield from ("### patch", "", *_function("patch", lightning.patch))
     yield from ("## flpoc.client.tracking", "", *prose(tracking.__doc__ or ""))
     for name in tracking.__all__:
         yield from (*_class(name, getattr(tracking, name), 3), *_methods(name, getattr(tracking, name), 4))

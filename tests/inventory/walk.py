@@ -219,7 +219,7 @@ _TEMPLATES = (
     Step("job list_templates -d {home}/templates -debug", fields="[] name"),
     Step("job list-templates --job-templates-dir {home}/templates --debug", fields="[] name"),
     Step("job list-templates --job_templates_dir {home}/templates", fields="[] name"),
-    Step("job create", code="INVALID_ARGS", exit=4, why="sag_pt is in a package that is not installed"),
+    Step("job create -j {folder}/default", fields="job_folder status template variables", why="it is sag_pt"),
     Step("job create -w nothing", code="INVALID_ARGS", exit=4),
     Step("job create -w sag_np -j {folder}/readme", code="INVALID_ARGS", exit=4, files={"readme": "a file"}),
     Step("job create -w sag_np -j {folder}/src/job -sd {folder}/src", code="INVALID_ARGS", exit=4,

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flpoc.models.checksums import sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
+from flpoc.simulate import run as simulate
 
 from .federation import Federation, write_job
 
@@ -68,10 +70,11 @@ def run(
     strike: Callable[[str], None] | None = None,
     committed: int = 1,
     files: dict[str, str] | None = None,
+    script: str = SCRIPT,
     **settings: Any,
 ) -> tuple[dict[str, Any], Path | None]:
     """Run a job, disturbing it once when so many rounds are committed; gives its final meta and its results."""
-    job_folder = write_job(folder / "job", SCRIPT.replace("BODY", body), **{"sites": running.sites, **settings})
+    job_folder = write_job(folder / "job", script.replace("BODY", body), **{"sites": running.sites, **settings})
     for name, text in (files or {}).items():
         (job_folder / "code" / name).write_text(textwrap.dedent(text))
     with running.session() as session:
@@ -138,6 +141,11 @@ def test_a_server_optimiser_goes_on_with_its_moments(
     assert disturbed["sha256"] == undisturbed["sha256"]
 
 
+#: Judging the model of site-1 takes site-2 longer than anybody waits for it.
+SLOW_AT_2 = """
+        if site == 2 and model.meta.get("MODEL_OWNER") == "site-1":
+            import time; time.sleep(5)
+        if flare.is_evaluate():"""
 CROSS = {"name": "fedavg", "key_metric": "score", "cross_site_evaluation": {}}
 
 
@@ -166,6 +174,27 @@ def test_a_cross_site_evaluation_goes_on_where_it_was(
     meta, results = run(running, tmp_path / "2", workflow=CROSS, rounds=2, strike=how(running), committed=2)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     assert report(results) == report(undisturbed)
+
+
+@pytest.mark.parametrize("settings", [FEDOPT, {"workflow": CROSS, "rounds": 2}], ids=["fedopt", "cross-site"])
+def test_a_simulation_comes_to_the_same(running: Federation, tmp_path: Path, settings: dict[str, Any]) -> None:
+    meta, results = run(running, tmp_path, **settings)
+    outcome = simulate(tmp_path / "job", sites=running.sites, workers=2, workspace=tmp_path / "simulated")
+    assert outcome.state == meta["status"] == "FINISHED:COMPLETED", (outcome.cause, meta["cause"])
+    assert sha256_file(outcome.results / "FL_global_model.safetensors") == meta["sha256"]
+    if "workflow" in settings:
+        assert report(outcome.results) == report(results)
+
+
+def test_a_site_that_is_too_late_with_its_judgement_is_left_out(running: Federation, tmp_path: Path) -> None:
+    slow = SCRIPT.replace("        if flare.is_evaluate():", SLOW_AT_2, 1)
+    workflow = {**CROSS, "cross_site_evaluation": {"validation_timeout": 3.0}}
+    meta, results = run(running, tmp_path, workflow=workflow, rounds=1, script=slow)
+    assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
+    found = report(results)
+    assert "site-1" in found["site-1"]
+    assert "site-1" not in found["site-2"]
+    assert "server" in found["site-2"]
 
 
 def test_sites_can_be_compared_without_a_model_of_the_server(running: Federation, tmp_path: Path) -> None:

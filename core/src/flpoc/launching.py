@@ -16,8 +16,10 @@ import attrs
 
 from flpoc.errors import UsageError
 
-#: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``open``: as the host.
-Network = Literal["none", "agent", "open"]
+#: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``own``: besides, a network of its own
+#: with nobody else in it, for processes that talk among themselves; where there can be none, the same as ``agent``.
+#: ``open``: as the host.
+Network = Literal["none", "agent", "own", "open"]
 
 #: An argument that tells a *keeper* among the processes of a machine: a process of a launcher that stays beside what
 #: it has launched. Every keeper carries it on its command line, and no launcher ends another's as a leftover child.
@@ -72,7 +74,8 @@ class LaunchRequest:
             A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
         network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
-            *mounts*; or whatever the host reaches. What is not ``open`` is a process of a job, and launches nothing.
+            *mounts*; that and what it starts itself; or whatever the host reaches. What is not ``open`` is a process
+            of a job, and launches nothing.
         labels: Project, site, job and the like, for launchers that can show them.
     """
 

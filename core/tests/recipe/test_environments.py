@@ -187,6 +187,11 @@ def test_a_recipe_runs_at_a_server_with_a_users_kit(project, home, deployment):
     assert caught.value.code == "JOB_NOT_RUNNING"
 
 
+def test_without_a_name_any_kit_will_do(project, home, deployment):
+    run = recipe(num_rounds=1).execute(ProdEnv(startup_kit_location=str(deployment.kit("lead@nvidia.com"))))
+    assert climbed(run.get_result()) == [1.0, 2.0]
+
+
 def test_a_kit_of_somebody_else_is_refused(project, home, deployment):
     with pytest.raises(FlpocError, match="not of 'somebody'"):
         recipe().execute(ProdEnv(startup_kit_location=str(deployment.kit()), username="somebody"))
@@ -282,6 +287,28 @@ def test_a_failure_has_the_same_text_in_every_environment(project, home, simulat
     assert said["simulation"][0] in caplog.messages
 
 
+@pytest.mark.parametrize("env", [SimEnv, PocEnv])
+def test_a_job_for_other_sites_than_there_are_is_refused_before_anything_runs(project, home, env):
+    with pytest.raises(ValueError, match="min_clients: the job needs 2 sites, the environment has 1"):
+        recipe().execute(env(num_clients=1))
+    made = recipe(per_site_config={"site-2": {}, "site1": {}})
+    with pytest.raises(ValueError, match="'site1' is no site of the environment: did you mean 'site-1'"):
+        made.execute(env(num_clients=2))
+
+
+def test_a_script_that_hangs_has_the_same_text_in_a_simulation_and_at_a_server(project, home, simulation, deployment):
+    hang = "import threading\nimport flpoc.client as f\nf.init()\nf.receive()\nthreading.Event().wait()\n"
+    (project / "train.py").write_text(hang)
+    said = []
+    for env in (SimEnv(clients=["site-1"]), ProdEnv(startup_kit_location=str(deployment.kit()))):
+        made = recipe(min_clients=1, train_args="")
+        made.job.settings |= {"sites": ["site-1"], "timeouts": {"stall": 2.0}}
+        with pytest.raises(JobError) as caught:
+            made.execute(env).get_result()
+        said.append((caught.value.message, caught.value.code))
+    assert said[0] == said[1]
+
+
 def test_a_simulation_knows_its_own_jobs_only(project):
     with pytest.raises(JobError) as caught:
         SimEnv(num_clients=1).get_job_result("other")
@@ -326,7 +353,7 @@ class Held(ExecEnv):
     def __init__(self):
         super().__init__()
         self.ended, self.asked, self.stops = threading.Event(), 0, []
-        self.error: FlpocError | None = None
+        self.error: BaseException | None = None
 
     def deploy(self, job):
         return "one"
@@ -386,6 +413,15 @@ def test_an_environment_that_fails_is_stopped_and_its_error_is_the_users():
     run = Run(env, "one")
     with pytest.raises(ConfigError):
         run.get_result()
+    assert env.stops == [False]
+
+
+def test_who_presses_ctrl_c_while_waiting_leaves_nothing_running():
+    env = Held()
+    env.ended.set()
+    env.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        Run(env, "one").get_result()
     assert env.stops == [False]
 
 

@@ -126,6 +126,7 @@ def test_sites_that_are_named_differ_in_what_is_said_and_in_nothing_else():
     assert recipe.job.settings["timeouts"] == {"join_timeout": 900.0}
     assert recipe.job.scripts == ("train.py", "dir/b.py")
     assert recipe.configured_sites() == ("a", "b")
+    assert "plugins" not in recipe.job.settings  # a does without the framework
 
 
 def test_the_best_model_has_the_name_that_is_asked_for():

@@ -179,7 +179,8 @@ def test_only_results_are_results(tmp_path: Path) -> None:
     assert result_file(files, "logs/a.log").read_text() == "abc"
     for name in (
         "", ".", "..", "../secret", "logs/../secret", "logs/../../j/secret", "/etc/passwd", "link", ".hidden", "x.part",
-        "logs", "logs/", "logs/a.txt", "d", "d/x", "results/m.bin", "m.bin/", "m.bin\0", "x" * 300, "ä" * 200,
+        "logs", "logs/", "logs/a.txt", "d", "d/", "d//x", "d/../m.bin",
+            "folder/secret", "results/m.bin", "m.bin/", "m.bin\0", "x" * 300, "ä" * 200,
         "//m.bin",
     ):  # fmt: skip
         with pytest.raises(JobError, match="no result"):

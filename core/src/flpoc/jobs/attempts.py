@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 from flpoc.errors import ConfigError
-from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
+from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, Network, State, Status
 from flpoc.settings import parse_json, structure
 
 log = logging.getLogger("flpoc.jobs")
@@ -158,6 +158,7 @@ class Attempts:
         needs: Needs,
         project: str,
         datasets: tuple[Mount, ...] = (),
+        network: Network = "agent",
     ) -> Attempt:
         """Start the process of a recorded attempt (blocking).
 
@@ -171,6 +172,7 @@ class Attempts:
             needs: Processors, memory, graphics processors.
             project: The project's name.
             datasets: What else it may use.
+            network: How much of the network it may reach.
 
         Raises:
             LaunchError: It could not be started.
@@ -195,7 +197,7 @@ class Attempts:
                 *datasets,
             ),
             hidden=self._hidden,
-            network="agent",
+            network=network,
             labels={"project": project, "site": attempt.site, "job": attempt.job},
         )
         launched = attrs.evolve(attempt, handle=self._launcher.launch(request))

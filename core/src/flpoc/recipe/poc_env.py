@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from flpoc.errors import ServiceError
-from flpoc.recipe.exec_env import ExecEnv, missing_scripts
+from flpoc.recipe.exec_env import ExecEnv, check_sites, missing_scripts
 from flpoc.recipe.parameters import json_text, site_names, truth, whole
 from flpoc.recipe.remote import Remote, check_study
 
@@ -84,6 +84,8 @@ class PocEnv(ExecEnv):
     def deploy(self, job: Job) -> str:
         """Prepare and start the POC where that is not done, and submit *job*; gives its id."""
         missing_scripts(job)
+        if self._wanted.project_file is None:
+            check_sites(job, self._wanted.sites)
         with self._lock:
             did_run = self._runs
             try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flpoc.errors import FlpocError, JobError, UsageError
 from flpoc.recipe.ending import failure, name_best_model
-from flpoc.recipe.exec_env import ExecEnv, missing_scripts
+from flpoc.recipe.exec_env import ExecEnv, check_sites, missing_scripts
 from flpoc.recipe.exporting import export
 from flpoc.recipe.parameters import site_names, whole
 
@@ -70,6 +70,7 @@ class SimEnv(ExecEnv):
         from flpoc import simulate
 
         missing_scripts(job)
+        check_sites(job, self.sites)
         with tempfile.TemporaryDirectory(prefix="flpoc-recipe-") as temporary:
             outcome = simulate.run(
                 export(job, Path(temporary)),

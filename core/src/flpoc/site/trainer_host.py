@@ -160,6 +160,8 @@ class TrainerHost:
                 env={**self._script.env, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
+                # a program that starts several processes of the script has them talk to each other
+                network="own" if self._script.command else "agent",
             )
         except FlpocError as error:
             self._attempts.forget(attempt)
