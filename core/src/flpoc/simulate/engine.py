@@ -28,6 +28,7 @@ from flpoc.simulate.outcome import Outcome
 from flpoc.simulate.pool import HungUpError, PoolPlan, log_tail
 from flpoc.simulate.preloading import preload
 from flpoc.simulate.results import Workspace
+from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Pool
 from flpoc.simulate.worker import output_in
 from flpoc.wire.endings import END_WITHIN
@@ -68,6 +69,7 @@ def simulate(
     sites = orders.sites_of(spec, order.sites)
     plugins = _plugins()
     check_components(plugins, spec)
+    _check_sites(plugins, spec)
     names = tuple(one.name for one in plugins.records if one.state is PluginState.LOADED and one.name != "core")
     code = folder / "code"
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):
@@ -96,13 +98,28 @@ def simulate(
         workers = _pool_of(plugins, order, pool)(settings)
         federation = SimulatedFederation(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
-            committed=lambda number, metrics: progress(number, spec.rounds, metrics),
+            shown=Shown(plugins, spec, sites), committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
         log = workspace.folder / "logs" / "server.log"
         with contextlib.nullcontext() if in_process else output_in(log):
             end = _run(federation, plugins, names, workers, log)
         path = workspace.keep(federation, complete=end.state in (JobState.COMPLETED, JobState.COMPLETED_PARTIAL))
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
+
+
+def _check_sites(plugins: Plugins, spec: JobSpec) -> None:
+    """Check what the sites of a job need.
+
+    Raises:
+        FlpocError: It is not installed, or its settings are wrong.
+    """
+    for one in spec.filters:
+        plugins.check("filters", one.name, one.settings)
+    for name in dict.fromkeys(script.framework for script in spec.scripts.values() if script.framework):
+        plugins.find("frameworks", name)
+    for needed in spec.plugins:
+        kind, _, name = needed.partition("/")
+        plugins.find(kind, name)
 
 
 def _pool_of(plugins: Plugins, order: Order, usual: Callable[[PoolPlan], Pool]) -> Callable[[PoolPlan], Pool]:
@@ -132,6 +149,7 @@ def _run(federation: SimulatedFederation, plugins: Plugins, names: tuple[str, ..
     finally:
         for heard in pool.close(grace=grace):
             federation.heard(heard)
+        federation.shown.close()
     return end
 
 

@@ -19,6 +19,7 @@ from flpoc.runner.controller import check_alike
 from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
+from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.updates import RoundFiles
 from flpoc.wire.job_messages import Finished, Give
@@ -57,6 +58,7 @@ class SimulatedFederation(Federation):
         pool: What performs tasks.
         stage_of: How a site's script is started.
         plugins: Plugins that may be loaded, by name.
+        shown: The job's trackers.
         committed: Told of every round.
     """
 
@@ -64,11 +66,14 @@ class SimulatedFederation(Federation):
 
     def __init__(
         self, job: JobSpec, sites: tuple[str, ...], *, code: Path, folder: Path, pool: Pool,
-        stage_of: Callable[[str], Stage], plugins: tuple[str, ...], committed: Callable[[int, dict[str, float]], None],
+        stage_of: Callable[[str], Stage], plugins: tuple[str, ...], shown: Shown,
+        committed: Callable[[int, dict[str, float]], None],
     ) -> None:  # fmt: skip
         self.job, self.sites, self.code, self.plugins = job, sites, code, plugins
         self.next_round, self.state, self.model, self.kept = 0, b"", None, ()
         self.aggregator: Aggregator
+        #: The job's trackers.
+        self.shown = shown
         self.folder = folder / "controller"
         self._models, self._updates = folder / "models", folder / "updates"
         #: The round from which there is something that a site's script has kept.
@@ -179,6 +184,8 @@ class SimulatedFederation(Federation):
         if best and self._path is not None:
             self.best = self._path
         self.metrics = said.metrics or self.metrics
+        if said.metrics:
+            self.shown.means(self._round.number, said.metrics)
         self.reports = said.reports
         self.finished = True
 
@@ -231,6 +238,7 @@ class SimulatedFederation(Federation):
     def heard(self, one: Heard) -> None:
         """Keep what a site has logged."""
         write_metrics(self.logged, one.site, one.logged.rows)
+        self.shown.heard(one.site, one.logged.rows)
 
     def _hand_over(self, number: int, model: Path) -> Path:
         """Take the model of a task; the one before is needed by nobody any more."""
@@ -316,6 +324,7 @@ class SimulatedFederation(Federation):
         self.partial = self.partial or (short and self.job.quorum is None)
         self.metrics = metrics
         self.rounds.append({"round": number, "metrics": metrics})
+        self.shown.means(number, metrics)
         self._told(number, metrics)
 
     def _close_round(self, keep: bool) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.jobs.attempts import GPUS
-from flpoc.simulate.passing import Gates
+from flpoc.simulate.passing import Gates, cause_of
 from flpoc.simulate.pool import PoolPlan, log_tail
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
-from flpoc.wire.endings import Ending, cause_of_end
+from flpoc.wire.endings import Ending
 from flpoc.wire.job_messages import Failed, Logged, Submit
 
 
@@ -88,4 +88,4 @@ def perform_here(
     failed = next((one for one in said if isinstance(one, Failed)), None)
     lines = log_tail(Path(task.stage.log)) if tail else ()
     round_number = task.give.round if owner.calls else None
-    yield Answer(task.site, "failed", cause=cause_of_end(task.site, failed, Ending(code), round_number, lines))
+    yield Answer(task.site, "failed", cause=cause_of(task.site, failed, Ending(code), round_number, lines))

@@ -11,10 +11,12 @@ from typing import Any
 
 import attrs
 
+from flpoc.jobs.states import Cause
 from flpoc.plugins import Plugins
 from flpoc.simulate.messages import Stage
 from flpoc.site.gate import Gate
 from flpoc.site.gate_messages import Apply, Begin
+from flpoc.wire.endings import Ending, cause_of_end
 from flpoc.wire.job_messages import Failed, Give, Submit
 
 #: What the site does when a filter fails.
@@ -77,3 +79,10 @@ class Gates:
             self._say(Failed(said.exception, message, said.file, said.line, submit.round, PHASE, said.hint))
             raise WithheldError from error
         return work / passed.file, attrs.evolve(submit, size=passed.size, checksum=passed.checksum)
+
+
+def cause_of(site: str, said: Failed | None, ending: Ending, round_number: int | None, tail: tuple[str, ...]) -> Cause:
+    """Why a site has failed whose script has ended; one whose update was withheld did not fail by itself."""
+    if said is not None and said.phase == PHASE:
+        ending, tail = Ending(None), ()
+    return cause_of_end(site, said, ending, round_number, tail)

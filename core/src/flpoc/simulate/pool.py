@@ -18,10 +18,11 @@ import attrs
 
 from flpoc.jobs.attempts import GPUS
 from flpoc.simulate.messages import FROM_WORKER, Ended, Stage
+from flpoc.simulate.passing import cause_of
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.worker import WorkerPlace, collect_output, work
-from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end, stalled
+from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, stalled
 from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
 
@@ -237,7 +238,7 @@ class ProcessPool(Pool):
         assert worker.stage is not None
         tail = log_tail(Path(worker.stage.log))
         round_number = task.give.round if task is not None and joined else None
-        cause = cause_of_end(worker.site, worker.failed, ending, round_number, tail)
+        cause = cause_of(worker.site, worker.failed, ending, round_number, tail)
         self._waiting.pop(worker.site, None)
         yield Answer(worker.site, "failed", cause=cause)
 
@@ -333,8 +334,9 @@ class ProcessPool(Pool):
         while self._workers and (pause := until - time.monotonic()) > 0:
             found = self._selector.select(pause)
             for worker in dict.fromkeys(key.data for key, _ in found):
-                if worker is None:
-                    return  # nobody waits any more
+                if worker is None:  # nobody waits any more
+                    self._selector.unregister(self._settings.hangs_up)  # type: ignore[arg-type]  # it is what was heard
+                    return
                 yield from (one for one in self._heed(worker) if isinstance(one, Heard))
                 if any(key.fd == worker.alive for key, _ in found):
                     self._bury(worker)
