@@ -383,8 +383,10 @@ def test_every_variable_can_be_given_back_with_f(here: Path, plugins: Plugins, t
     changes = [f"{row.variable}={row.text}" for row in variables_of(here / "job", plugins)]
     make(here / "job", plugins, *changes, template=template, force=True)
     after = read_job(here / "job")
-    settings = {**before.workflow_settings, **after.workflow_settings}  # with defaults written out
-    assert after == attrs.evolve(before, workflow_settings=settings)
+    written = {  # with defaults written out
+        key: {**getattr(before, key), **getattr(after, key)} for key in ("workflow_settings", "aggregator_settings")
+    }
+    assert after == attrs.evolve(before, **written)
 
 
 def test_variables_say_whose_they_are_and_whether_the_file_has_them(here: Path, plugins: Plugins) -> None:
