@@ -33,7 +33,7 @@ SCRIPT = f"""
     import numpy as np
     import flpoc.client as flare
 
-    CENTRES = {{name: np.array(value) for name, value in {({k: v.tolist() for k, v in CENTRES.items()})}.items()}}
+    CENTRES = {{name: np.array(value) for name, value in { ({k: v.tolist() for k, v in CENTRES.items()}) }.items()}}
     flare.init()
     site = flare.get_site_name()
     while flare.is_running():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flpoc.recipe import (
@@ -185,7 +187,7 @@ def test_the_best_model_has_the_name_that_is_asked_for():
         ({"per_site_config": {"a": {"framework": "x"}}}, r"per_site_config\['a'\]: framework: 'x'"),
         ({"per_site_config": {"a": {"launch_timeout": -1}}}, r"per_site_config\['a'\]: launch_timeout: -1"),
     ],
-    ids=str,
+    ids=lambda one: re.sub(" at 0x[0-9a-f]+", "", str(one)),  # the same in every process
 )
 def test_a_parameter_that_cannot_be_used_is_named_at_once(given, told):
     with pytest.raises(ValueError, match=told):
