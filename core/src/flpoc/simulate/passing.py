@@ -17,7 +17,7 @@ from flpoc.simulate.messages import Stage
 from flpoc.site.gate import Gate
 from flpoc.site.gate_messages import Apply, Begin
 from flpoc.wire.endings import Ending, cause_of_end
-from flpoc.wire.job_messages import Failed, Give, Submit
+from flpoc.wire.trainer_messages import Failed, Give, Submit
 
 #: What the site does when a filter fails.
 PHASE = "filtering"

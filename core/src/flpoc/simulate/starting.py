@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flpoc.errors import InternalError, from_code
-from flpoc.jobs.attempts import environment
+from flpoc.jobs.processes import environment
 from flpoc.jobs.states import Cause
 from flpoc.launching import Needs
 from flpoc.settings import plain, structure

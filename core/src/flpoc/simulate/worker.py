@@ -23,8 +23,8 @@ import attrs
 from flpoc.simulate.messages import TO_WORKER, Ended, Stage
 from flpoc.simulate.passing import Gates
 from flpoc.simulate.staging import Scripts, SimulatedOwner
-from flpoc.wire.job_messages import Give, Over
 from flpoc.wire.local import Wire
+from flpoc.wire.trainer_messages import Give, Over
 
 _PR_SET_PDEATHSIG = 1
 
