@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import resource
 import shutil
@@ -23,6 +24,8 @@ import attrs
 from flpoc.simulate.messages import TO_WORKER, Ended, Stage
 from flpoc.simulate.passing import Gates
 from flpoc.simulate.staging import Scripts, SimulatedOwner
+from flpoc.simulate.tasks import SiteTask
+from flpoc.wire.codec import encode
 from flpoc.wire.local import Wire
 from flpoc.wire.trainer_messages import Give, Over
 
@@ -79,9 +82,8 @@ def _become(sock: socket.socket, place: WorkerPlace) -> None:
     os.environ.update(place.environ)
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print_to(place.output)
-    if "numpy" in sys.modules:
-        # forked processes would otherwise all draw the same numbers where a script has not set its seed
-        sys.modules["numpy"].random.seed()
+    # forked processes would otherwise all draw the same numbers where a script has not set its seed
+    sys.modules["numpy.random"].seed()
 
 
 def print_to(path: Path) -> None:
@@ -178,7 +180,16 @@ def _empty(folder: Path) -> None:
             Path(entry).unlink()
 
 
+def rehearse(task: SiteTask, scripts: Scripts) -> None:
+    """Do once what every worker does first: what is looked up for it, all of them share when they are forked."""
+    TO_WORKER.decode(encode(task.stage))
+    TO_WORKER.decode(encode(task.give))
+    if not task.stage.command:
+        with contextlib.suppress(SyntaxError, ValueError, OSError):  # the script will say so itself
+            scripts.code(task.stage.script)
+
+
 def settle_memory() -> None:
     """What is in memory now is shared with all workers: no collector needs to look at it again, and to copy it."""
-    gc.collect()
+    importlib.import_module("numpy.random")  # each of them would, to be different by chance
     gc.freeze()
