@@ -27,7 +27,7 @@ from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import SiteTask
 from flpoc.wire.codec import encode
 from flpoc.wire.local import Wire
-from flpoc.wire.trainer_messages import Give, Over
+from flpoc.wire.trainer_messages import Give, Over, Submit
 
 _PR_SET_PDEATHSIG = 1
 
@@ -113,9 +113,12 @@ class _Worker:
         self._place = place
         self._scripts = scripts
         self._gates = Gates(place.gates, self._say)
+        self._once = False
+        self._answer: tuple[Submit, ...] = ()
 
     def serve(self) -> int:
         while isinstance(stage := self._wire.receive(), Stage):
+            self._once = stage.once
             if not stage.once:
                 return self._be_site(stage)
             task = self._wire.receive()
@@ -130,7 +133,8 @@ class _Worker:
         code = self._scripts.run(stage, task, owner)
         collect_output(self._place.output, Path(stage.log))
         _empty(self._place.folder)
-        self._wire.send(Ended(code, owner.calls))
+        answer, self._answer = self._answer, ()
+        self._wire.send(*answer, Ended(code, owner.calls))
 
     def _be_site(self, stage: Stage) -> int:
         """Run the script once, for all tasks that come."""
@@ -160,7 +164,10 @@ class _Worker:
         return SimulatedOwner(self._say, self._place.folder, self._place.updates, stage, self._gates)
 
     def _say(self, message: Any) -> None:
-        self._wire.send(message)
+        if self._once and isinstance(message, Submit):
+            self._answer = (message,)  # it counts when the script has ended, and is said then
+        else:
+            self._wire.send(message)
 
 
 def collect_output(output: Path, log: Path) -> None:
