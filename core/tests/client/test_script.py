@@ -13,7 +13,7 @@ import pytest
 import flpoc.client as flare
 from flpoc.client import api
 from flpoc.errors import UsageError
-from flpoc.wire.job_messages import Over
+from flpoc.wire.trainer_messages import Over
 
 ONES = np.ones(2, np.float32)
 

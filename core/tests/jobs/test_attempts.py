@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flpoc.jobs.attempts import TOKEN_FILE, Attempt, Attempts, environment, signal_name
+from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.processes import TOKEN_FILE, environment, signal_name
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
 
 

@@ -19,9 +19,9 @@ from flpoc.client.keepsakes import unpack_state
 from flpoc.client.memory import give_back
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
-from flpoc.wire.job_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
-from flpoc.wire.messages import PHASES, MetricRow
 from flpoc.wire.owner import Owner
+from flpoc.wire.trainer_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
+from flpoc.wire.vocabulary import PHASES, MetricRow
 
 #: Seconds after which an update is written again that a full disk has refused.
 ROOM_AGAIN = 2.0

@@ -18,7 +18,7 @@ from flpoc.errors import FlpocError
 from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins, PluginState
-from flpoc.runner.controller import made
+from flpoc.runner.making import made
 from flpoc.server.components import check_components
 from flpoc.simulate import order as orders
 from flpoc.simulate.federation import JobFailedError, SimulatedFederation
@@ -32,7 +32,7 @@ from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Pool
 from flpoc.simulate.worker import output_in
 from flpoc.wire.endings import END_WITHIN
-from flpoc.wire.job_messages import Failed, TrainerStart
+from flpoc.wire.trainer_messages import Failed, TrainerStart
 from flpoc.workflows import Workflow
 
 #: Told of a round: its number, the number of rounds, and its metrics.

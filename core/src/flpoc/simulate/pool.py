@@ -16,15 +16,15 @@ from typing import Any
 
 import attrs
 
-from flpoc.jobs.attempts import GPUS
+from flpoc.jobs.processes import GPUS
 from flpoc.simulate.messages import FROM_WORKER, Ended, Stage
 from flpoc.simulate.passing import cause_of
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
-from flpoc.simulate.worker import WorkerPlace, collect_output, work
+from flpoc.simulate.worker import WorkerPlace, collect_output, rehearse, work
 from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, stalled
-from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
+from flpoc.wire.trainer_messages import Failed, Logged, Over, Submit
 
 _LENGTH = struct.Struct(">I")
 #: In which /proc counts processor time, on every Linux: a hundredth of a second.
@@ -132,6 +132,8 @@ class ProcessPool(Pool):
     ) -> Generator[Answer | Heard, None, None]:
         until = None if deadline is None else time.monotonic() + deadline
         self._waiting, self._queue, self._task_of = dict.fromkeys(sites), deque(sites), task_of
+        if sites and not self._workers:
+            rehearse(task_of(sites[0]), self._scripts)
         while self._waiting:
             self._deal()
             if until is not None and time.monotonic() >= until:

@@ -21,7 +21,7 @@ from flpoc.runner.trainer import exit_status
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.outside import Relay
 from flpoc.simulate.passing import Gates, WithheldError
-from flpoc.wire.job_messages import STATE_FOLDER, Give, Over, Submit, Taken
+from flpoc.wire.trainer_messages import STATE_FOLDER, Give, Over, Submit, Taken
 
 #: What is said in the name of a script.
 Say = Callable[[Any], None]

@@ -23,7 +23,7 @@ from flpoc.workflows.mean import WeightedMean
 from flpoc.workflows.settings import CrossSite
 
 if TYPE_CHECKING:
-    from flpoc.wire.messages import TaskKind
+    from flpoc.wire.vocabulary import TaskKind
 
 log = logging.getLogger("flpoc.workflow")
 
