@@ -431,7 +431,11 @@ def recipe() -> Iterator[str]:
         if not attrs.has(found) and not issubclass(found, enum.Enum):
             yield from (f"### How to make a {name}", "", "```text", *_call(name, found), "```", "")
     yield from ("", "## flpoc.recipe.utils", "", *prose(flpoc.recipe.utils.__doc__ or ""))
-    for name in ("add_cross_site_evaluation", "add_experiment_tracking", "set_per_site_config", "set_recipe_meta"):
+    names = (
+        "add_cross_site_evaluation", "add_final_global_evaluation", "add_experiment_tracking", "set_per_site_config",
+        "set_recipe_meta",
+    )  # fmt: skip
+    for name in names:
         yield from ("", f"### {name}", "", *_function(name, getattr(flpoc.recipe.utils, name)))
 
 

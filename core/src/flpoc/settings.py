@@ -30,6 +30,9 @@ MAX_FILE_BYTES = 1 << 20
 #: Deeper nesting than this is refused, in files and in messages.
 MAX_DEPTH = 32
 
+#: In the metadata of a setting: what it lists, or has as keys, are names of sites.
+NAMES_SITES = "names sites"
+
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -61,6 +64,18 @@ def structure_named(value: Any, cls: type[T], where: str) -> tuple[T, ...]:
         structure({"name": one} if isinstance(one, str) else one, cls, where=f"{where}[{place}]")
         for place, one in enumerate(value)
     )
+
+
+def sites_in(settings: Any, where: str = "") -> dict[str, tuple[str, ...]]:
+    """Which sites an attrs instance names, by the path of the key; :data:`NAMES_SITES` marks what does."""
+    found: dict[str, tuple[str, ...]] = {}
+    for attribute in attrs.fields(type(settings)):
+        value, path = getattr(settings, attribute.name), f"{where}.{attribute.name}" if where else attribute.name
+        if attribute.metadata.get(NAMES_SITES):
+            found[path] = tuple(value or ())
+        elif attrs.has(type(value)):
+            found |= sites_in(value, path)
+    return found
 
 
 def plain(value: Any) -> Any:

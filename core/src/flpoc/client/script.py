@@ -25,6 +25,12 @@ from flpoc.wire.vocabulary import PHASES, MetricRow
 
 #: Seconds after which an update is written again that a full disk has refused.
 ROOM_AGAIN = 2.0
+#: How a script answers a task of each kind.
+_SERVED = {
+    "train": "if flare.is_train(): ... flare.send(flare.FLModel(params=...))",
+    "evaluate": "elif flare.is_evaluate(): flare.send(flare.FLModel(metrics={...}))",
+    "submit_model": "elif flare.is_submit_model(): flare.send(flare.FLModel(params=...))",
+}
 
 
 class ScriptOwner(Protocol):
@@ -77,6 +83,7 @@ class Script:
         self._received = self._sent = -1
         self._over = self._answered = False
         self._evaluates = self._submits = False
+        self._asked: set[str] = set()  # which kinds of task the script has asked for while it has this one
         self._answers = 0
         #: What was measured of the received model, to go with the answer.
         self.judged: dict[str, Any] = {}
@@ -151,7 +158,23 @@ class Script:
         """Wait for the next task; false when there will be none."""
         if self._answered:
             self._forget()
+        self._check_served()
         return self._await_task() is not None
+
+    def _check_served(self) -> None:
+        """See to it that the task at hand is one that the script serves: else it would be given the same for ever.
+
+        Raises:
+            UsageError: The script has asked what the task is, and goes on without an answer.
+        """
+        given = self._current
+        if given is None or not self._asked or (given.kind == "train" and "train" in self._asked):
+            return  # scripts may look while they train whether the job goes on
+        if given.kind in self._asked:
+            said = f"the script knows the task {given.kind!r}, but sends no answer to it"
+        else:
+            said = f"the task is {given.kind!r}, and the script asks only for {_listed(self._asked)}"
+        raise UsageError(f"round {given.round + 1}: {said}", hint=_SERVED[given.kind])
 
     def receive(self, timeout: float | None) -> FLModel | None:
         given = self._await_task(timeout)
@@ -222,6 +245,7 @@ class Script:
         with self._news:
             self._current = self._model = self._state = None
             self._answered = False
+            self._asked = set()
             self.judged = {}
             if self._file >= 0:
                 os.close(self._file)
@@ -289,6 +313,7 @@ class Script:
         """Whether the task at hand is of this kind; asking tells that the script handles it."""
         self.handles(kind)
         given = self._await_task()
+        self._asked.add(kind)
         return given is not None and given.kind == kind
 
     def handles(self, kind: str) -> None:
@@ -338,3 +363,7 @@ class Script:
             self._over, self._offered = True, None
         self._forget()
         self.owner.close()
+
+
+def _listed(kinds: set[str]) -> str:
+    return ", ".join(map(repr, sorted(kinds)))
