@@ -31,6 +31,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
 
 _CONTAINERS = (dict, list, tuple)
+_SCALARS = frozenset({str, bytes, bool, int, float, type(None)})
 
 
 def structure(data: Any, cls: type[T], *, where: str = "") -> T:
@@ -85,6 +86,8 @@ def refuse_unknown(data: Any, cls: Any, where: str = "", depth: int = 0) -> None
         fields = _field_types(cls)
         if fields is not None:
             for key, value in data.items():
+                if key in fields and type(value) in _SCALARS:
+                    continue
                 path = f"{where}.{key}" if where else str(key)
                 if key not in fields:
                     raise ConfigError(f"{path}: no such setting", hint=did_you_mean(str(key), fields))
@@ -92,11 +95,13 @@ def refuse_unknown(data: Any, cls: Any, where: str = "", depth: int = 0) -> None
         else:
             inner = _value_type(cls)
             for key, value in data.items():
-                refuse_unknown(value, inner, f"{where}.{key}" if where else str(key), depth + 1)
+                if type(value) not in _SCALARS:
+                    refuse_unknown(value, inner, f"{where}.{key}" if where else str(key), depth + 1)
     elif isinstance(data, (list, tuple)):
         inner = _value_type(cls)
         for place, value in enumerate(data):
-            refuse_unknown(value, inner, f"{where}[{place}]", depth + 1)
+            if type(value) not in _SCALARS:
+                refuse_unknown(value, inner, f"{where}[{place}]", depth + 1)
 
 
 def _refuse_deep(data: Any, where: str, depth: int) -> None:
