@@ -160,8 +160,8 @@ def sampled(bench: Bench) -> Iterator[Figure]:
 
 
 BENCHES: Mapping[str, Measurement] = {
-    "simulate-2": simulate(2, 3, 3),
-    "simulate-16": simulate(16, 3, 3),
-    "simulate-1000": simulate(1000, 1, 2),
+    "simulate-2": simulate(2, 3, 2),
+    "simulate-16": simulate(16, 3, 2),
+    "simulate-1000": simulate(1000, 1, 1),
     "simulate-sampled": Measurement(sampled, ("simulate.sampled",)),
 }

@@ -86,7 +86,6 @@ class SimulatedFederation(Federation):
         self.logged = folder / "site_metrics.jsonl"
         self._failures: dict[str, str] = {}
         self._first_cause: Cause | None = None
-        self._order = {site: place for place, site in enumerate(sites)}
         self._round = self._open(0)
         self._path: Path | None = None
         self._handed: TensorFile | None = None

@@ -119,7 +119,9 @@ class ProcessPool(Pool):
         self._idle: list[_Worker] = []
         self._queue: deque[str] = deque()
         self._waiting: dict[str, None] = {}
-        self._launches: Counter[tuple[str, int]] = Counter()
+        #: How often the scripts of sites were started for their tasks of the round that is open.
+        self._launches: Counter[str] = Counter()
+        self._round = -1
         self._selector = selectors.DefaultSelector()
         self._numbers = iter(range(1 << 30))
         if settings.hangs_up is not None:
@@ -149,7 +151,10 @@ class ProcessPool(Pool):
                 return
             task = self._task_of(self._queue.popleft())
             new = not worker.site
-            self._launches[task.site, task.give.round] += new
+            if task.give.round != self._round:
+                self._launches.clear()
+                self._round = task.give.round
+            self._launches[task.site] += new
             worker.site, worker.stage, worker.task, worker.submit = task.site, task.stage, task, None
             worker.moved = time.monotonic()
             worker.send(*((task.stage,) if new else ()), task.give)
@@ -257,7 +262,7 @@ class ProcessPool(Pool):
             if self._settings.own and not killed:
                 yield from self._failed(worker, Ending(code, peak))
             return
-        if killed and self._launches[task.site, task.give.round] < LAUNCHES:
+        if killed and self._launches[task.site] < LAUNCHES:
             if worker.submit is not None:
                 (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
             self._queue.appendleft(task.site)

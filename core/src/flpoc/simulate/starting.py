@@ -97,6 +97,13 @@ class _Engine:
 
     def __init__(self, process: subprocess.Popen[bytes], log: Any) -> None:
         self._process, self._log = process, log
+        self._ordered = False
+
+    def close(self) -> None:
+        """End it if it has nothing to do; otherwise it ends by itself."""
+        if not self._ordered:
+            self._process.kill()
+            self._process.communicate()
 
     def follow(self, order: Order, progress: Progress) -> Outcome:
         """Have it simulate, and wait for the end."""
@@ -121,6 +128,7 @@ class _Engine:
         assert process.stdin is not None
         assert process.stdout is not None
         said: dict[str, Any] = {}
+        self._ordered = True
         with process:
             try:
                 with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
@@ -131,7 +139,8 @@ class _Engine:
                     if "round" in said:
                         progress(said["round"], said["rounds"], said["metrics"])
             finally:
-                process.stdin.close()  # it ends all workers, and then itself
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()  # it ends all workers, and then itself
         return said
 
 
@@ -147,12 +156,8 @@ def _engine() -> Iterator[_Engine]:
             env=_environment(),
             start_new_session=True,  # an interrupt from the terminal is this process's to tell
         )
-        try:
-            yield _Engine(process, log)
-        finally:
-            if process.returncode is None:  # it has not been given an order
-                process.kill()
-                process.communicate()
+        with contextlib.closing(_Engine(process, log)) as engine:
+            yield engine
 
 
 def _environment() -> dict[str, str]:

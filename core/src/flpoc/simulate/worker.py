@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import ctypes
 import gc
-import importlib
 import os
 import resource
 import shutil
@@ -82,8 +81,14 @@ def _become(sock: socket.socket, place: WorkerPlace) -> None:
     os.environ.update(place.environ)
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print_to(place.output)
-    # forked processes would otherwise all draw the same numbers where a script has not set its seed
-    sys.modules["numpy.random"].seed()
+    _draw_anew()
+
+
+def _draw_anew() -> None:
+    """Forked processes would otherwise all draw the same numbers where a script has not set its seed."""
+    from numpy import random
+
+    random.seed()
 
 
 def print_to(path: Path) -> None:
@@ -198,5 +203,5 @@ def rehearse(task: SiteTask, scripts: Scripts) -> None:
 
 def settle_memory() -> None:
     """What is in memory now is shared with all workers: no collector needs to look at it again, and to copy it."""
-    importlib.import_module("numpy.random")  # each of them would, to be different by chance
+    _draw_anew()  # what it imports is shared, too
     gc.freeze()
