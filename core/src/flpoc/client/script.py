@@ -61,12 +61,16 @@ class Script:
     Args:
         owner: Whom it answers; None: the agent that started this process.
         folder: Where answers are written, absolute; None: the folder of this attempt.
+        adapters: What knows the parameters of frameworks; None: as its owner says. One process that runs many scripts
+            loads plugins once.
 
     Raises:
         UsageError: There is no owner: the script was not started by flpoc.
     """
 
-    def __init__(self, owner: ScriptOwner | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, owner: ScriptOwner | None = None, folder: Path | None = None, adapters: Adapters | None = None
+    ) -> None:
         if owner is None and not Owner.there():
             raise UsageError(
                 "this script was not started by flpoc",
@@ -89,7 +93,7 @@ class Script:
         self.judged: dict[str, Any] = {}
         #: Whether an evaluation has answered the task, and nobody has asked for the next.
         self.rests = False
-        self._adapters: Adapters | None = None
+        self._adapters = adapters
         self.owner: ScriptOwner = self._agent() if owner is None else owner
 
     def _agent(self) -> ScriptOwner:
