@@ -167,6 +167,21 @@ def test_what_a_function_would_have_asked_next_is_handled_too(owner: Any) -> Non
     assert [(one.evaluates, one.submits) for one in owner.submitted] == [(False, False), (True, False)]
 
 
+def test_a_site_without_a_model_of_its_own_goes_on_to_the_next_task(owner: Any, monkeypatch) -> None:
+    monkeypatch.setattr("flpoc.client.script.AGAIN", 0.01)
+    script = owner.script(owner.give(0, "submit_model"))
+    asked = 0
+    while flare.is_running():
+        if flare.is_submit_model():
+            asked += 1
+            if asked == 3:
+                script.take(owner.give(1, "evaluate", w=ONES))
+        elif flare.is_evaluate():
+            flare.send(flare.FLModel(metrics={"accuracy": 1.0}))
+    assert asked == 3
+    assert [one.kind for one in owner.submitted] == ["evaluate"]
+
+
 @pytest.mark.parametrize("kind", ["evaluate", "submit_model"])
 def test_a_script_that_asks_and_passes_a_task_by_is_told_instead_of_given_it_for_ever(owner: Any, kind: str) -> None:
     def loop() -> None:

@@ -7,10 +7,8 @@ owner or ``flpoc poc stop``, reads these files.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import itertools
 import json
 import logging
 import os
@@ -23,6 +21,7 @@ import attrs
 
 from flpoc.errors import ConfigError
 from flpoc.jobs.processes import TOKEN_FILE, environment
+from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, Network, State, Status
 from flpoc.settings import parse_json, structure
 
@@ -30,6 +29,8 @@ log = logging.getLogger("flpoc.jobs")
 
 #: Seconds after which a launcher that failed to say how a process is, is asked again.
 LOOK_AGAIN_AFTER = 5.0
+#: Below an owner's state: short names for folders of temporary files.
+SHORT = "t"
 
 
 @attrs.frozen
@@ -75,7 +76,7 @@ class Attempts:
 
     def __init__(self, state: Path, launcher: Launcher, launcher_name: str, *, hidden: tuple[Path, ...] = ()) -> None:
         self._hidden = tuple(str(path.absolute()) for path in (state, *hidden))
-        self._shortcuts = state / "t"
+        self._shortcuts = Shortcuts(state / SHORT)
         self._handles = state / "handles"
         self._handles.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._launcher = launcher
@@ -108,16 +109,6 @@ class Attempts:
         self.record(attempt)
         return attempt
 
-    def _shortcut(self, temporary: Path) -> Path:
-        """A short name for a folder of temporary files: sockets are made in it, whose names may have 107 bytes."""
-        self._shortcuts.mkdir(mode=0o700, exist_ok=True)
-        for number in itertools.count():
-            path = self._shortcuts / str(number)
-            with contextlib.suppress(FileExistsError):
-                path.symlink_to(temporary)
-                return path
-        raise AssertionError("numbers do not end")
-
     def record(self, attempt: Attempt) -> None:
         path = self._handles / f"{attempt.name}.json"
         part = path.with_suffix(".part")
@@ -126,9 +117,7 @@ class Attempts:
 
     def forget(self, attempt: Attempt) -> None:
         (self._handles / f"{attempt.name}.json").unlink(missing_ok=True)
-        for shortcut in self._shortcuts.glob("*"):
-            if shortcut.readlink().parent == Path(attempt.folder):
-                shortcut.unlink()
+        self._shortcuts.drop(Path(attempt.folder))
 
     async def adopt(self, left: list[Attempt]) -> Attempt | None:
         """Of what a former owner left of one job, keep the newest that still runs; end and forget the others."""
@@ -173,7 +162,7 @@ class Attempts:
             LaunchError: It could not be started.
         """
         folder = Path(attempt.folder)
-        temporary = self._shortcut(folder / "tmp")
+        temporary = self._shortcuts.make(folder / "tmp")
         for path in reads:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = {"FLPOC_SOCKET": str(socket), "FLPOC_TOKEN_FILE": str(folder / TOKEN_FILE)}
