@@ -7,10 +7,12 @@ again is in the :class:`Handle`, which is plain data and outlives its maker.
 from __future__ import annotations
 
 import enum
+import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -71,6 +73,9 @@ class LaunchRequest:
         hidden: Folders of its owner that it must not see, wherever they lie: keys and state.
             A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
+        image: What it is to run in, for launchers that have images; empty: the launcher's own.
+        host: Name under which others that are launched with this *state* find it, for launchers that give names.
+        ports: TCP ports on which it listens, and on which this machine is to reach it.
         network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
             *mounts*; or whatever the host reaches. What is not ``open`` is a process of a job, and launches nothing.
         labels: Project, site, job and the like, for launchers that can show them.
@@ -86,6 +91,9 @@ class LaunchRequest:
     mounts: tuple[Mount, ...] = ()
     hidden: tuple[str, ...] = ()
     needs: Needs = attrs.field(factory=Needs)
+    image: str = ""
+    host: str = ""
+    ports: tuple[int, ...] = ()
     network: Network = "open"
     labels: dict[str, str] = attrs.field(factory=dict)
 
@@ -182,6 +190,36 @@ class Launcher(ABC):
     @abstractmethod
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         """Give the last *tail* lines that it wrote; empty when there are none."""
+
+    # -- where what it launches finds itself; by default: on this machine, as everything else
+
+    def make_ready(self, say: Callable[[str], None]) -> Mapping[str, Any]:
+        """Do what takes long and what launches need, e.g. fetch an image; *say* tells people how far it is.
+
+        Returns:
+            Settings that hold from now on besides those it was made from: what it found in the environment of whoever
+            called, which later callers may not have.
+
+        Raises:
+            LaunchError: It could launch nothing; the hint says what to do.
+        """
+        return {}
+
+    def python(self, image: str = "") -> str:
+        """The interpreter with flpoc, as what is launched finds it; in *image*, where there are images.
+
+        Raises:
+            LaunchError: Nobody can say.
+        """
+        return sys.executable
+
+    def address(self, host: str) -> str:
+        """Where what is launched reaches what was launched as *host*."""
+        return "localhost"
+
+    def data_path(self, study: str, name: str, source: str) -> str:
+        """Where what is launched for a job of *study* sees the data set *name*, which lies in *source*."""
+        return source
 
 
 def check_request(request: LaunchRequest) -> None:
