@@ -61,8 +61,8 @@ class Engine:
         (self.folder / "pid").unlink(missing_ok=True)
         argv = ["dockerd", "-H", self.address, "--data-root", str(self.folder / "data")]
         argv += ["--exec-root", str(self.folder / "exec"), "-p", str(self.folder / "pid"), "-s", driver]
-        # without the default network: engines side by side would fight for its name
-        argv += ["--bridge", "none"]
+        # without the default network, for whose name engines side by side would fight, and without rules that stay
+        argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         until = time.monotonic() + _SECONDS
@@ -99,6 +99,9 @@ class Engine:
         if self._process is not None and self._process.poll() is None:
             for one in self.api.containers(all=True):
                 self.api.remove_container(one["Id"], v=True, force=True)
+            for one in self.api.networks():
+                if one["Driver"] == "bridge":  # its interface would stay
+                    self.api.remove_network(one["Id"])
         self.stop()
         self._end_containerd()
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
@@ -110,9 +113,9 @@ class Engine:
         """A killed engine leaves its containerd, and that its shims: all of them name this folder."""
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and str(self.folder).encode() in (entry / "cmdline").read_bytes():
-                    if b"containerd" in (entry / "cmdline").read_bytes().split(b"\0")[0]:
-                        os.kill(int(entry.name), signal.SIGKILL)
+                argv = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                if str(self.folder).encode() in argv and b"containerd" in argv.partition(b"\0")[0]:
+                    os.kill(int(entry.name), signal.SIGKILL)
             except OSError:
                 continue
 
@@ -132,7 +135,8 @@ def engine() -> Iterator[Engine]:
     found = Engine(folder)
     try:
         found.start()
-        found.api.import_image_from_data(base_image(), repository=BASE.split(":")[0], tag=BASE.split(":")[1])
+        name, _, tag = BASE.partition(":")
+        found.api.import_image_from_data(base_image(), repository=name, tag=tag)
         from flpoc_builtin_docker.building import build
 
         build(found.api, found.address, base=BASE, tag=IMAGE, names=_DISTRIBUTIONS)

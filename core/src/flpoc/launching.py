@@ -21,6 +21,8 @@ from flpoc.errors import UsageError
 #: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``open``: as the host.
 Network = Literal["none", "agent", "open"]
 
+#: Where what runs on this machine is reached by what runs on it.
+HERE: Final = "localhost"
 #: An argument that tells a *keeper* among the processes of a machine: a process of a launcher that stays beside what
 #: it has launched. Every keeper carries it on its command line, and no launcher ends another's as a leftover child.
 KEEPER_MARK: Final = "flpoc-keeper"
@@ -215,7 +217,7 @@ class Launcher(ABC):
 
     def address(self, host: str) -> str:
         """Where what is launched reaches what was launched as *host*."""
-        return "localhost"
+        return HERE
 
     def data_path(self, study: str, name: str, source: str) -> str:
         """Where what is launched for a job of *study* sees the data set *name*, which lies in *source*."""

@@ -1,4 +1,4 @@
-"""A real engine for all tests of this plugin; where none can be had they are skipped, but never where CI counts on them."""
+"""A real engine for all tests of this plugin: without one they are skipped, but never where CI counts on them."""
 
 from __future__ import annotations
 

@@ -44,6 +44,11 @@ def _not_negative(_: Any, attribute: Any, value: float) -> None:
         raise ValueError(f"{attribute.name} must not be negative")
 
 
+def _image_name(_: Any, attribute: Any, value: str) -> None:
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", value):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not the name of an image")
+
+
 def _gpu_count(_: Any, attribute: Any, value: int) -> None:
     if not 0 <= value <= 1024:
         raise ValueError(f"{attribute.name} must be between 0 and 1024")
@@ -89,6 +94,8 @@ class ScriptSpec:
         cpus: Processors, also the number of threads of numeric libraries.
         memory_gib: Main memory; None for no limit.
         gpus: Number of graphics processors.
+        image: What it runs in, at sites whose launcher has images and whose policy allows it; empty: the study's or
+            the site's.
         framework: Name of an installed framework adapter, as whose parameters the script receives a model; empty:
             NumPy arrays.
         transfer_type: `FULL`: models are sent as they are. `DIFF`: what is sent of a model is its difference from the
@@ -106,6 +113,7 @@ class ScriptSpec:
     cpus: float = attrs.field(default=1.0, validator=_positive)
     memory_gib: float | None = attrs.field(default=None, validator=_positive)
     gpus: int = attrs.field(default=0, validator=_gpu_count)
+    image: str = attrs.field(default="", validator=_image_name)
     framework: str = ""
     transfer_type: Literal["FULL", "DIFF"] = "FULL"
     launch_once: bool = True

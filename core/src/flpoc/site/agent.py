@@ -31,6 +31,7 @@ from flpoc.settings import structure, structure_named
 from flpoc.site.consent import Consents
 from flpoc.site.contact import Contact
 from flpoc.site.datasets import granted
+from flpoc.site.images import image_policy
 from flpoc.site.jobs import SiteJob
 from flpoc.site.orders import SiteOrders
 from flpoc.site.resources import Resources, resource_policy
@@ -79,6 +80,7 @@ class Agent:
         launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, name, hidden=(kit.folder,))
         self.datasets = granted(self.policy["datasets"])
+        self.images = image_policy(self.policy["images"])
         self._inventory = plugins.inventory()
         self._jobs: dict[tuple[str, int], SiteJob] = {}
         self._queue: asyncio.Queue[Any] | None = None

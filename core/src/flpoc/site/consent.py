@@ -16,6 +16,7 @@ from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.provision.kits import Kit
 from flpoc.provision.rights import About, Permissions
+from flpoc.site.images import image_policy
 
 #: Programs that run a script like the interpreter does, and nothing besides.
 _PYTHONS = ("python", "python3", "torchrun")
@@ -52,6 +53,7 @@ def consent(
     command = manifest.spec.script_for(kit.settings.name).command
     if command and command[0] not in {*_PYTHONS, policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")
+    image_policy(policy["images"]).choose(manifest.spec, kit.settings.name)
     return manifest
 
 

@@ -30,7 +30,7 @@ def mounts_of(request: LaunchRequest, engine: str) -> list[Wanted]:
     """What it sees of the host: its mounts and its working folder; a service also the engine's socket.
 
     Raises:
-        LaunchError: A mount does not exist, or holds a folder that must not be seen.
+        LaunchError: A mount holds a folder that must not be seen.
     """
     mounts = list(request.mounts)
     workdir = Path(request.workdir)
@@ -41,8 +41,6 @@ def mounts_of(request: LaunchRequest, engine: str) -> list[Wanted]:
     if request.network == "open" and socket and Path(socket).exists():
         mounts.append(Wanted(socket, socket, writable=True))
     for one in mounts:
-        if not os.path.exists(one.source):  # noqa: PTH110 - unlike pathlib's, false where we may not look
-            raise LaunchError(f"{request.name}: {one.source} does not exist", hint="make it, or do not grant it")
         source = Path(one.source).resolve()
         for folder in request.hidden:
             if Path(folder).resolve().is_relative_to(source):

@@ -95,6 +95,9 @@ def _refused(what: str, image: str, said: str) -> LaunchError:
             f"{what}: graphics processors were asked for, and the Docker engine cannot give any: {said}",
             hint="install the NVIDIA Container Toolkit, or ask for no GPU",
         )
+    if "bind source path does not exist" in said:
+        source = said.rpartition("exist: ")[2]
+        return LaunchError(f"{what}: {source} does not exist", hint="make it, or do not grant it")
     if "No such image" in said:
         return LaunchError(f"{what}: no image {image!r}", hint=f"fetch it: `docker pull {image}`")
     return LaunchError(f"{what}: the Docker engine refuses: {said}", hint="see the engine's log")

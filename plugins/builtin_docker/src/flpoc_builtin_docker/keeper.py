@@ -23,6 +23,7 @@ from flpoc.settings import structure
 from flpoc.tails import last_lines
 from flpoc_builtin_docker.containers import status_of
 from flpoc_builtin_docker.engine import AWAY, client
+from flpoc_builtin_docker.networks import leave
 from flpoc_builtin_docker.records import Ref, locked_if_free, write
 
 #: Seconds between two notes of how far the log has come.
@@ -90,19 +91,20 @@ def _seconds(stamp: str) -> int:
     return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
-def finish(api: docker.APIClient, ref: Ref, state: dict[str, Any]) -> Status:
+def finish(api: docker.APIClient, ref: Ref, found: dict[str, Any]) -> Status:
     """For a container that has ended: the rest of its output, how it ended, and away with it.
 
-    Only for whoever holds its keeper's lock.
+    Only for whoever holds its keeper's lock. *found* is what the engine tells of it.
     """
     if (known := ref.ended()) is None:
         with contextlib.suppress(APIError):
             copy(api, ref, follow=False)
-        known = status_of(state, ref, last_lines(Path(ref.log), 1))
+        known = status_of(found["State"], ref, last_lines(Path(ref.log), 1))
         with contextlib.suppress(OSError):
             ref.write_end(known)
     with contextlib.suppress(APIError):
         api.remove_container(ref.id, v=True, force=True)
+    leave(api, found)
     return known
 
 
@@ -132,9 +134,9 @@ def main() -> None:
             try:
                 api = client(ref.engine)
                 copy(api, ref, follow=True)
-                state = api.inspect_container(ref.id)["State"]
-                if not state["Running"]:
-                    finish(api, ref, state)
+                found = api.inspect_container(ref.id)
+                if not found["State"]["Running"]:
+                    finish(api, ref, found)
                     return
                 away = time.monotonic() + _ENGINE_AWAY
             except NotFound:

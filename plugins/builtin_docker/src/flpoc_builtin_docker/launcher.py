@@ -18,7 +18,7 @@ from flpoc.tails import last_lines
 from flpoc_builtin_docker import keeper
 from flpoc_builtin_docker.containers import creation, host_config
 from flpoc_builtin_docker.engine import AWAY, PYTHON_LABEL, address_of, asking, client, image_of
-from flpoc_builtin_docker.networks import join, leave
+from flpoc_builtin_docker.networks import join
 from flpoc_builtin_docker.programs import find_program
 from flpoc_builtin_docker.pulling import fetch
 from flpoc_builtin_docker.records import (
@@ -54,7 +54,7 @@ class DockerLauncher(Launcher):
             LaunchError: There is no engine or no image, or the container cannot be made or started.
         """
         check_request(request)
-        image = self._image(request)
+        image = request.image or self._settings.image
         if not Path(request.workdir).is_dir():
             raise LaunchError(
                 f"{request.name}: cannot work in {request.workdir}: no such folder",
@@ -77,21 +77,6 @@ class DockerLauncher(Launcher):
         keeper.start(ref)
         return ref.handle
 
-    def _image(self, request: LaunchRequest) -> str:
-        """The image of a request, if it is one that may be used here.
-
-        Raises:
-            LaunchError: It may not.
-        """
-        image = request.image or self._settings.image
-        allowed = (self._settings.image, *self._settings.images)
-        if not any(image.startswith(one[:-1]) if one.endswith("*") else image == one for one in allowed):
-            raise LaunchError(
-                f"{request.name}: the image {image!r} is not among those allowed here: {', '.join(allowed)}",
-                hint="whoever runs this site can add it: launcher_settings.images in local/policy.json",
-            )
-        return image
-
     def _running(self, api: docker.APIClient, request: LaunchRequest) -> Ref | None:
         """What runs under this name; what has ended under it is cleared away."""
         try:
@@ -102,7 +87,7 @@ class DockerLauncher(Launcher):
         if found["State"]["Running"]:
             return ref
         with locked(ref.path("keeper")):
-            keeper.finish(api, ref, found["State"])
+            keeper.finish(api, ref, found)
         return None
 
     def _ref(self, request: LaunchRequest, ident: str, image: str) -> Ref:
@@ -147,12 +132,12 @@ class DockerLauncher(Launcher):
             return known
         try:
             api = client(ref.engine)
-            state = api.inspect_container(ref.id)["State"]
-            if state["Running"]:
+            found = api.inspect_container(ref.id)
+            if found["State"]["Running"]:
                 return Status(State.RUNNING)
             with locked_if_free(ref.path("keeper")) as ours:
                 # its keeper is at work, or has just been
-                return keeper.finish(api, ref, state) if ours else ref.ended() or Status(State.RUNNING)
+                return keeper.finish(api, ref, found) if ours else ref.ended() or Status(State.RUNNING)
         except NotFound:
             return ref.ended() or Status(State.EXITED, None, "its container is gone")
         except (*AWAY, requests.exceptions.Timeout, APIError, LaunchError):
@@ -226,8 +211,7 @@ class DockerLauncher(Launcher):
                 f"{ref.name}: container {ref.id[:12]} does not end, not even by SIGKILL",
                 hint="it probably waits for a disk or a device; see `docker top`",
             )
-        keeper.finish(api, ref, found["State"])
-        leave(api, found)
+        keeper.finish(api, ref, found)
 
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         """Give the last *tail* lines of its log, also across the rotation."""

@@ -23,7 +23,6 @@ class DockerSettings:
 
     Attributes:
         image: The image of services, and of jobs that name none; by default what ``flpoc image build`` makes.
-        images: Further images that jobs may ask for: names, or beginnings of names that end with ``*``.
         engine: Address of the engine, e.g. ``unix:///run/user/1000/docker.sock``; empty: ``DOCKER_HOST``, else
             ``unix:///var/run/docker.sock``.
         network: Name of the network that services share; empty: one for each workspace, removed with its last service.
@@ -34,7 +33,6 @@ class DockerSettings:
     """
 
     image: str = OWN_IMAGE
-    images: tuple[str, ...] = ()
     engine: str = ""
     network: str = ""
     python: str = ""
