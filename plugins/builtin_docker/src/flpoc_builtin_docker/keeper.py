@@ -144,5 +144,6 @@ def main() -> None:
                     ref.write_end(Status(State.EXITED, None, "its container was removed"))
                 return
             except (*AWAY, APIError):
-                pass
+                if not Path(ref.state).is_dir():
+                    return  # nobody will ever ask
             time.sleep(_TRY_GAP)  # an engine that is away announces nothing when it comes back
