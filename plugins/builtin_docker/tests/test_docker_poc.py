@@ -61,7 +61,7 @@ tries("mount", lambda: os.mkdir("/proc/mine"))
 found["processes"] = str(len([one for one in os.listdir("/proc") if one.isdigit()]))
 found["capabilities"] = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("CapBnd"))
 flare.init()
-found["data"] = flare.get_dataset("poc")
+found["data"] = str(flare.get_dataset("poc"))
 found["in it"] = open(found["data"] + "/hello").read()
 print("FOUND " + json.dumps(found), flush=True)
 while flare.is_running():
@@ -120,9 +120,9 @@ def poc(engine: engines.Engine, tmp_path_factory: pytest.TempPathFactory) -> Ite
         found("poc", "stop")
         left = [one["Names"] for one in engine.api.containers(all=True)]
         networks = [one["Name"] for one in engine.api.networks(filters={"label": "org.flpoc.network"})]
-        volumes = engine.api.volumes()["Volumes"]
+        volumes = engine.api.volumes()["Volumes"] or []
         removed = found("poc", "clean", "--force")
-    assert (left, networks, volumes) == ([], [], None)
+    assert (left, networks, volumes) == ([], [], [])
     assert removed["data"]["status"] == "removed"
     assert not found.folder.exists()
 
@@ -144,8 +144,8 @@ def test_the_same_job_gives_the_same_model_as_with_local_processes(poc: Poc, tmp
     poc("job", "download", ident, "-o", str(tmp_path / "docker"))
     with federation(tmp_path / "local") as here, here.session() as session:
         local = session.submit_job(job)
-        session.wait_job(local, 60.0)
-        session.download_job(local, tmp_path / "results")
+        session.wait_for_job(local, 60.0)
+        session.download_job_result(local, tmp_path / "results")
     models = [next(tmp_path.glob(f"{one}/**/FL_global_model.safetensors")) for one in ("docker", "results")]
     assert models[0].read_bytes() == models[1].read_bytes()
 

@@ -9,6 +9,8 @@ from flpoc import Component, hookimpl
 from flpoc_builtin_docker.settings import DockerSettings
 
 if TYPE_CHECKING:
+    import click
+
     from flpoc.launching import Launcher
 
 FLPOC_API = 1
@@ -18,6 +20,14 @@ FLPOC_API = 1
 def flpoc_launchers() -> Iterable[Component[Launcher]]:
     summary = "Docker containers; those of jobs have no network and see only their own folder"
     yield Component("docker", summary, _launcher, DockerSettings, _on_this_machine)
+
+
+@hookimpl
+def flpoc_commands() -> Iterable[click.Command]:
+    from flpoc_builtin_docker.commands import deploy, image
+
+    yield image
+    yield deploy
 
 
 def _launcher(settings: DockerSettings) -> Launcher:

@@ -1,0 +1,109 @@
+"""``flpoc image`` and ``flpoc deploy``; imported for ``flpoc --help``, so nothing else is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flpoc.cli.command import Command, Group
+from flpoc.cli.options import option
+from flpoc.cli.progress import Progress
+from flpoc.formatting import Report
+from flpoc_builtin_docker.settings import OWN_IMAGE, DockerSettings
+
+
+@click.group("image", cls=Group, help="Make container images with flpoc.")
+def image() -> None:
+    pass
+
+
+@image.command(
+    "build",
+    examples=("flpoc image build --base python:3.12-slim", "flpoc image build --base myimage:1 --plugin docker"),
+    mutating=True,
+    idempotent=True,
+)
+@option("--base", required=True, metavar="IMAGE", help="An image with Python of this version.")
+@option("--tag", default=OWN_IMAGE, show_default=True, metavar="NAME", help="Name of what is made.")
+@option(
+    "--plugin", "plugins", words=True, metavar="NAME", help="Plugins that go in.  [default: all that are installed]"
+)
+@option("-r", "--requirements", metavar="FILE", help="Further packages, one a line; copied from here.")
+@click.pass_obj
+def build(call: object, base: str, tag: str, plugins: tuple[str, ...], requirements: str | None) -> Report:
+    """Make an image with flpoc, plugins and what they need.
+
+    Packages are copied from where flpoc is installed here: no network is used, and the image
+    runs what runs here. The Python of the base image must be of the same version.
+    """
+    from flpoc.cli.call import Call
+    from flpoc_builtin_docker import building
+    from flpoc_builtin_docker.engine import address_of, client
+
+    assert isinstance(call, Call)
+    names = ["flpoc", *_distributions(call, plugins)]
+    names += building.names_in(Path(requirements)) if requirements else []
+    engine = address_of(DockerSettings())
+    with Progress("building") as progress:
+        data = building.build(
+            client(engine, None), engine, base=base, tag=tag, names=names,
+            say=lambda text: progress.update(title=text),
+        )  # fmt: skip
+    packages = data["packages"]
+    return Report(
+        data=data,
+        text=(
+            f"Made {tag} from {base}: {len(packages)} packages, {data['size'] / 1e6:.0f} MB",
+            f"Next: flpoc poc prepare -d {'' if tag == OWN_IMAGE else tag}".rstrip(),
+        ),
+    )
+
+
+def _distributions(call: object, wanted: tuple[str, ...]) -> list[str]:
+    """Distributions of the plugins that go into an image."""
+    from flpoc.cli.call import Call
+    from flpoc.errors import PluginError, did_you_mean
+
+    assert isinstance(call, Call)
+    there = {one.name: one.distribution for one in call.plugins.records if one.distribution and one.name != "core"}
+    for name in wanted:
+        if name not in there:
+            raise PluginError(f"no plugin {name!r} is installed", hint=did_you_mean(name, there))
+    return [there[name] for name in wanted] if wanted else list(there.values())
+
+
+@click.group("deploy", cls=Group, help="Prepare startup kits for where they will run.")
+def deploy() -> None:
+    pass
+
+
+@deploy.command(
+    "prepare",
+    examples=("flpoc deploy prepare workspace/example_project/prod_00/site-1 --runtime docker",),
+    mutating=True,
+    idempotent=False,
+)
+@click.argument("kit", metavar="KIT")
+@option("--runtime", type=click.Choice(["docker"]), default="docker", show_default=True, help="Where it will run.")
+@option("-d", "--docker-image", "image_name", default=OWN_IMAGE, show_default=True, metavar="IMAGE", help="Its image.")
+@option("--output", metavar="DIR", help="Where the prepared kit is put.  [default: KIT/prepared/docker]")
+@option("--force", is_flag=True, help="Replace what is there.")
+def prepare(kit: str, runtime: str, image_name: str, output: str | None, force: bool) -> Report:
+    """Make a copy of a startup kit that starts in containers with one command.
+
+    The copy holds that participant's files only. Its start script and its compose file need nothing on the
+    machine but Docker and the image.
+    """
+    from flpoc_builtin_docker.deploying import prepare as make
+
+    data = make(Path(kit), image=image_name, output=Path(output) if output else None, force=force)
+    text = (
+        f"Prepared: {data['output']} ({data['role']} {data['name']})",
+        f"Start it there: {data['start_command']}",
+        f"or:             docker compose -f {data['compose_file']} up -d",
+    )
+    return Report(data={"runtime": runtime, **data}, text=text)
+
+
+__all__ = ["Command", "deploy", "image"]
