@@ -74,7 +74,12 @@ def test_a_prepared_kit_holds_its_owners_files_only(kits: Path, tmp_path: Path) 
     again = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "site-1"), "--output", str(tmp_path / "out"))
     assert again["error_code"] == "INVALID_ARGS"
     user = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "lead@nvidia.com"))
-    assert user["error_code"] == "INVALID_KIT"
+    assert (user["error_code"], user["exit_code"]) == ("UNSUPPORTED_KIT", 4)
+    missing = flpoc(None, tmp_path, "deploy", "prepare", "--kit", str(kits / "site-1"), "--config", "nowhere.yaml")
+    assert (missing["error_code"], missing["exit_code"]) == ("CONFIG_NOT_FOUND", 4)
+    (kits / "site-1" / "config.yaml").write_text("runtime: docker\nparent:\n  docker_image: mine:7\n")
+    done = flpoc(None, tmp_path, "deploy", "prepare", "--kit", str(kits / "site-1"))
+    assert done["data"]["image"] == "mine:7"
 
 
 def test_prepared_kits_start_with_one_command(engine: engines.Engine, kits: Path, tmp_path: Path) -> None:

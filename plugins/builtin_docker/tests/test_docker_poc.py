@@ -231,3 +231,19 @@ def test_a_job_outlives_the_death_of_a_container(poc: Poc, tmp_path: Path, victi
     (poc.folder / "data" / "go").touch()
     waited = poc("job", "wait", ident, "--timeout", "150")
     assert waited["status"] == "ok", waited
+
+
+def test_a_job_outlives_the_death_of_the_engine(poc: Poc, tmp_path: Path) -> None:
+    for name in ("go", "here"):
+        (poc.folder / "data" / name).unlink(missing_ok=True)
+    ident = poc("job", "submit", "-j", str(write_job(tmp_path / "job", WAITS, sites=["site-1"], rounds=1)))
+    _wait_for(poc.folder / "data" / "here")
+    poc.engine.kill()
+    stopped = poc("poc", "stop")
+    assert "no Docker engine answers" in stopped["message"]
+    poc.engine.start()
+    (poc.folder / "data" / "go").touch()
+    started = poc("poc", "start", "--timeout", "150")
+    assert started["status"] == "ok", started
+    waited = poc("job", "wait", ident["data"]["job_id"], "--timeout", "150")
+    assert waited["status"] == "ok", waited

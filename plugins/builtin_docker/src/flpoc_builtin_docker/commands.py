@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from flpoc.cli.command import Command, Group
+from flpoc.cli.call import Call
+from flpoc.cli.command import Group
 from flpoc.cli.options import option
 from flpoc.cli.progress import Progress
 from flpoc.formatting import Report
@@ -26,22 +27,18 @@ def image() -> None:
 )
 @option("--base", required=True, metavar="IMAGE", help="An image with Python of this version.")
 @option("--tag", default=OWN_IMAGE, show_default=True, metavar="NAME", help="Name of what is made.")
-@option(
-    "--plugin", "plugins", words=True, metavar="NAME", help="Plugins that go in.  [default: all that are installed]"
-)
+@option("--plugin", "plugins", words=True, metavar="NAME", help="Plugins that go in.  [default: all]")
 @option("-r", "--requirements", metavar="FILE", help="Further packages, one a line; copied from here.")
 @click.pass_obj
-def build(call: object, base: str, tag: str, plugins: tuple[str, ...], requirements: str | None) -> Report:
+def build(call: Call, base: str, tag: str, plugins: tuple[str, ...], requirements: str | None) -> Report:
     """Make an image with flpoc, plugins and what they need.
 
     Packages are copied from where flpoc is installed here: no network is used, and the image
     runs what runs here. The Python of the base image must be of the same version.
     """
-    from flpoc.cli.call import Call
     from flpoc_builtin_docker import building
     from flpoc_builtin_docker.engine import address_of, client
 
-    assert isinstance(call, Call)
     names = ["flpoc", *_distributions(call, plugins)]
     names += building.names_in(Path(requirements)) if requirements else []
     engine = address_of(DockerSettings())
@@ -60,12 +57,10 @@ def build(call: object, base: str, tag: str, plugins: tuple[str, ...], requireme
     )
 
 
-def _distributions(call: object, wanted: tuple[str, ...]) -> list[str]:
+def _distributions(call: Call, wanted: tuple[str, ...]) -> list[str]:
     """Distributions of the plugins that go into an image."""
-    from flpoc.cli.call import Call
     from flpoc.errors import PluginError, did_you_mean
 
-    assert isinstance(call, Call)
     there = {one.name: one.distribution for one in call.plugins.records if one.distribution and one.name != "core"}
     for name in wanted:
         if name not in there:
@@ -84,26 +79,40 @@ def deploy() -> None:
     mutating=True,
     idempotent=False,
 )
-@click.argument("kit", metavar="KIT")
-@option("--runtime", type=click.Choice(["docker"]), default="docker", show_default=True, help="Where it will run.")
-@option("-d", "--docker-image", "image_name", default=OWN_IMAGE, show_default=True, metavar="IMAGE", help="Its image.")
+@click.argument("kit", metavar="[KIT]", required=False)
+@option("--kit", "named", metavar="DIR", help="The startup kit, where it is not an argument.")
+@option("--runtime", type=click.Choice(["docker"]), help="Where it will run.  [default: docker]")
+@option("-d", "--docker-image", "image_name", metavar="IMAGE", help=f"Its image.  [default: {OWN_IMAGE}]")
+@option("--config", metavar="FILE", help="Settings: runtime, parent.docker_image.  [default: KIT/config.yaml if any]")
 @option("--output", metavar="DIR", help="Where the prepared kit is put.  [default: KIT/prepared/docker]")
 @option("--force", is_flag=True, help="Replace what is there.")
-def prepare(kit: str, runtime: str, image_name: str, output: str | None, force: bool) -> Report:
+def prepare(
+    kit: str | None,
+    named: str | None,
+    runtime: str | None,
+    image_name: str | None,
+    config: str | None,
+    output: str | None,
+    force: bool,
+) -> Report:
     """Make a copy of a startup kit that starts in containers with one command.
 
     The copy holds that participant's files only. Its start script and its compose file need nothing on the
     machine but Docker and the image.
     """
+    from flpoc.errors import UsageError
+    from flpoc_builtin_docker.deploying import DeployConfig, Parent, config_for
     from flpoc_builtin_docker.deploying import prepare as make
 
-    data = make(Path(kit), image=image_name, output=Path(output) if output else None, force=force)
+    if bool(kit) == bool(named):
+        raise UsageError("give one startup kit", hint="flpoc deploy prepare KIT")
+    folder = Path(kit or named or "")
+    wanted = config_for(folder, Path(config) if config else None)
+    wanted = DeployConfig(runtime or wanted.runtime, Parent(image_name or wanted.parent.docker_image))
+    data = make(folder, wanted, output=Path(output) if output else None, force=force)
     text = (
         f"Prepared: {data['output']} ({data['role']} {data['name']})",
         f"Start it there: {data['start_command']}",
         f"or:             docker compose -f {data['compose_file']} up -d",
     )
-    return Report(data={"runtime": runtime, **data}, text=text)
-
-
-__all__ = ["Command", "deploy", "image"]
+    return Report(data=data, text=text)

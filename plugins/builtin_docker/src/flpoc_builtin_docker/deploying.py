@@ -7,12 +7,16 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from flpoc.errors import KitError, PluginError, UsageError
+import attrs
+
+from flpoc.errors import ConfigError, KitError, PluginError, UsageError
 from flpoc.provision.kit_settings import LOCAL, POLICY, STARTUP, TRANSFER
 from flpoc.provision.kits import Kit, load_kit
+from flpoc.settings import read_file, structure
 from flpoc_builtin_docker.records import NAME
+from flpoc_builtin_docker.settings import OWN_IMAGE
 
 SCRIPT, COMPOSE = "start_docker.sh", "compose.yaml"
 
@@ -67,7 +71,45 @@ services:
 {ports}"""
 
 
-def prepare(folder: Path, *, image: str, output: Path | None, force: bool) -> dict[str, Any]:
+@attrs.frozen
+class Parent:
+    """The container of a service.
+
+    Attributes:
+        docker_image: Its image.
+    """
+
+    docker_image: str = OWN_IMAGE
+
+
+@attrs.frozen
+class DeployConfig:
+    """What ``flpoc deploy prepare --config`` reads.
+
+    Attributes:
+        runtime: Where the kit will run.
+        parent: The container of the service.
+    """
+
+    runtime: Literal["docker"] = "docker"
+    parent: Parent = attrs.field(factory=Parent)
+
+
+def config_for(kit: Path, given: Path | None) -> DeployConfig:
+    """Read the settings of a deployment; what no file says is as by default.
+
+    Raises:
+        ConfigError: A file that is named is missing, or wrong.
+    """
+    path = given or kit / "config.yaml"
+    if not path.is_file():
+        if given is None:
+            return DeployConfig()
+        raise ConfigError(f"{path}: no such file", code="CONFIG_NOT_FOUND", hint="name the file, or leave out --config")
+    return structure(read_file(path), DeployConfig, where=str(path))
+
+
+def prepare(folder: Path, config: DeployConfig, *, output: Path | None, force: bool) -> dict[str, Any]:
     """Copy a kit and add what starts it in a container.
 
     Raises:
@@ -79,6 +121,7 @@ def prepare(folder: Path, *, image: str, output: Path | None, force: bool) -> di
     if kit.kind == "user":
         raise KitError(
             f"{kit.settings.name} is a user: a user's kit has nothing to start",
+            code="UNSUPPORTED_KIT",
             hint="give the kit of the server or of a site",
         )
     if NAME not in kit.settings.plugins:
@@ -86,6 +129,7 @@ def prepare(folder: Path, *, image: str, output: Path | None, force: bool) -> di
             f"the kit of {kit.settings.name} does not list the plugin {NAME!r}",
             hint="provision it from a project file with `launcher: docker`, or with docker among its plugins",
         )
+    image = config.parent.docker_image
     output = (output or kit.folder / "prepared" / NAME).absolute()
     if kit.folder.is_relative_to(output) or output in (kit.folder / STARTUP, kit.folder / LOCAL):
         raise UsageError(f"{output} holds the kit itself", hint="choose another --output")
@@ -93,6 +137,7 @@ def prepare(folder: Path, *, image: str, output: Path | None, force: bool) -> di
         raise UsageError(f"{output} exists already", hint="--force replaces it")
     _put_in_place(_made(kit, image, output), output)
     return {
+        "runtime": config.runtime,
         "role": kit.kind,
         "name": kit.settings.name,
         "output": str(output),
