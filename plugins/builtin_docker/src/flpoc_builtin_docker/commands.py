@@ -81,12 +81,13 @@ def deploy() -> None:
 )
 @click.argument("kit", metavar="[KIT]", required=False)
 @option("--kit", "named", metavar="DIR", help="The startup kit, where it is not an argument.")
-@option("--runtime", type=click.Choice(["docker"]), help="Where it will run.  [default: docker]")
+@option("--runtime", type=click.Choice(["docker"]), help="Where it will run; there is one choice yet.")
 @option("-d", "--docker-image", "image_name", metavar="IMAGE", help=f"Its image.  [default: {OWN_IMAGE}]")
 @option("--config", metavar="FILE", help="Settings: runtime, parent.docker_image.  [default: KIT/config.yaml if any]")
 @option("--output", metavar="DIR", help="Where the prepared kit is put.  [default: KIT/prepared/docker]")
 @option("--force", is_flag=True, help="Replace what is there.")
 def prepare(
+    *,
     kit: str | None,
     named: str | None,
     runtime: str | None,
@@ -108,7 +109,8 @@ def prepare(
         raise UsageError("give one startup kit", hint="flpoc deploy prepare KIT")
     folder = Path(kit or named or "")
     wanted = config_for(folder, Path(config) if config else None)
-    wanted = DeployConfig(runtime or wanted.runtime, Parent(image_name or wanted.parent.docker_image))
+    if image_name:
+        wanted = DeployConfig(wanted.runtime, Parent(image_name))
     data = make(folder, wanted, output=Path(output) if output else None, force=force)
     text = (
         f"Prepared: {data['output']} ({data['role']} {data['name']})",
