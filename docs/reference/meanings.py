@@ -124,8 +124,8 @@ CODES = {
 #: Words in capitals in the source that are no error codes.
 NO_CODES = {
     "COMP_CWORD", "COMP_WORDBREAKS", "COMP_WORDS", "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "GRPC_VERBOSITY", "JOB_FILES",
-    "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "NUM_STEPS_CURRENT_ROUND", "REQUEST_ZIP", "SIGNED_ZIP", "SITE_NAME",
-    "VECLIB_MAXIMUM_THREADS",
+    "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "NUM_STEPS_CURRENT_ROUND", "REQUEST_ZIP", "SIGNED_ZIP",
+    "SITE_NAME", "VECLIB_MAXIMUM_THREADS",
 }  # fmt: skip
 
 #: Variables that a user sets.
@@ -136,7 +136,6 @@ USER_VARIABLES = {
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",
-    "DOCKER_HOST": "Address of the Docker engine; otherwise `unix:///var/run/docker.sock`.",
     "NO_COLOR": "Set to anything: no colours on a terminal either.",
 }
 
@@ -196,8 +195,8 @@ POLICY = {
     "allow_custom_code": "Whether jobs may bring code; false refuses every job that does.",
     "filters": "What every update passes before it leaves, after the filters of the job: a list of names, or of "
     '`{"name": ..., "settings": {...}}`.',
-    "images": "For launchers with images: `allowed`, images that jobs may ask for (names, or beginnings that end with `*`),"
-    " and `studies`, by name of a study the image of its jobs that ask for none.",
+    "images": "For launchers with images: `allowed`, images that jobs may ask for (names, or beginnings that end with"
+    " `*`), and `studies`, by name of a study the image of its jobs that ask for none.",
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",
