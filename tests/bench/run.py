@@ -26,6 +26,7 @@ from typing import Any
 
 import attrs
 import commands_bench
+import docker_bench
 import install_bench
 import limits
 import nvflare_bench
@@ -56,12 +57,13 @@ SUBJECTS: Mapping[str, Subject] = {
             **poc_bench.BENCHES,
             **commands_bench.BENCHES,
             **install_bench.BENCHES,
+            **docker_bench.BENCHES,
         },
     ),
     "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
 }
 #: Left out with --quick.
-HEAVY = (*traffic.HEAVY, "install", "simulate-16")
+HEAVY = (*traffic.HEAVY, "docker", "install", "simulate-16")
 VERSIONS = ("flpoc", "grpcio", "numpy", "cryptography", "msgspec", "xxhash", "click", "pluggy", "attrs")
 
 
