@@ -49,7 +49,8 @@ class Engine:
     def start(self) -> None:
         """Start it, with the first kind of storage that works here."""
         tried = []
-        for driver in [self._driver] if self._driver else ["overlay2", "fuse-overlayfs", "vfs"]:
+        # on a busy machine its containerd may take longer than it waits for that: then once more
+        for driver in [self._driver] * 3 if self._driver else ["overlay2", "overlay2", "fuse-overlayfs", "vfs"]:
             if self._start(driver):
                 self._driver = driver
                 return

@@ -34,6 +34,16 @@ _ASK = (
     "import json, sys, sysconfig; print(json.dumps([sys.executable, sysconfig.get_path('purelib'),"
     " list(sys.version_info[:2]), sysconfig.get_platform(), sys.implementation.name]))"
 )
+# Compiled now, as a container with a read-only root would compile it at each start: the packages, and of the standard
+# library, which images often have uncompiled, what services and jobs import.
+_COMPILE = f"""
+import compileall, contextlib, importlib
+compileall.compile_dir({SITE!r}, quiet=2)
+for name in ("flpoc.server.__main__", "flpoc.site.__main__", "flpoc.runner.trainer", "flpoc.runner.controller",
+             "flpoc.client.script", "flpoc_builtin_docker.launcher"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+"""
 
 
 def needed(names: Iterable[str]) -> dict[str, Distribution]:
@@ -136,7 +146,7 @@ def build(
     with asking(engine, "image build", base):
         python, purelib = _fitting_python(api, base)
         say(f"copying {len(found)} packages")
-        argv = [python, "-c", f"import compileall, sys; compileall.compile_dir({SITE!r}, quiet=2)"]
+        argv = [python, "-c", _COMPILE]
         made = api.create_container(base, command=argv, entrypoint=[], user="0", host_config=_no_network(api))["Id"]
         try:
             api.put_archive(made, "/", _packed(found, python, purelib))
