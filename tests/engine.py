@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -111,14 +111,20 @@ class Engine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_containerd(self) -> None:
-        """A killed engine leaves its containerd, and that its shims: all of them name this folder."""
+        """A killed engine leaves its containerd, that its shims, which name this folder, and these their containers."""
+        argv, parent = {}, {}
         for entry in Path("/proc").iterdir():
             try:
-                argv = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-                if str(self.folder).encode() in argv and b"containerd" in argv.partition(b"\0")[0]:
-                    os.kill(int(entry.name), signal.SIGKILL)
+                if entry.name.isdigit():
+                    argv[int(entry.name)] = (entry / "cmdline").read_bytes()
+                    parent[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
+        name = str(self.folder).encode()
+        ours = {pid for pid, words in argv.items() if name in words and b"containerd" in words.partition(b"\0")[0]}
+        for pid in [*(pid for pid in parent if parent[pid] in ours), *ours]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
