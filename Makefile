@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
+# processes that run tests side by side: most tests wait for processes of their own
+TESTERS ?= 3
 # a comparable system has an environment of its own
 PEER_VENV ?= .venv-$(PEER)
 SOURCES := core/src $(wildcard plugins/*/src)
@@ -23,7 +25,7 @@ demo: $(VENV)/.demo ## Train on two sites of this machine: prepare, start, submi
 	@PATH="$(abspath $(VENV))/bin:$$PATH" docs/examples/digits/demo.sh results
 
 test: lint ## Check and test everything
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and types
 	@$(PY) -m ruff check --quiet .

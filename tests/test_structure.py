@@ -24,7 +24,7 @@ FLOORS = (
     """__init__ components errors hookspecs log_modes models moved ports rebuilding settings strict_hocon strict_yaml
     tails""",
     # the rooms: one interface module each, the contract of plugin authors; and the loader of plugins
-    "aggregating encrypting filtering formatting launching plugins provisioning tracking training",
+    "aggregating encrypting filtering formatting launching plugins provisioning simulating tracking training",
     # what is said and sent
     "audit configuration introspection jobs provision serving wire",
     # the processes, and what runs in them

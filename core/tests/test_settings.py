@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +176,37 @@ def test_types_are_not_guessed_and_errors_have_the_path(tmp_path: Path, text: st
         structure(read(tmp_path, "a.yml", text), Typed)
     assert says in refused.value.message
     assert refused.value.hint == hint
+
+
+RELATIVE = """
+class relativedelta:
+    def __init__(self, **units):
+        for unit in ("years", "months", "days", "hours", "minutes", "seconds", "microseconds"):
+            setattr(self, unit, units.get(unit, 0))
+"""
+
+
+def test_durations_are_the_same_where_dateutil_is_installed(tmp_path: Path) -> None:
+    """pyhocon makes another class of them there: pandas and matplotlib bring it along."""
+    (tmp_path / "dateutil").mkdir()
+    (tmp_path / "dateutil" / "__init__.py").touch()
+    (tmp_path / "dateutil" / "relativedelta.py").write_text(RELATIVE)
+    (tmp_path / "a.conf").write_text("short = 10 s\nlong = [5 m, 2 days]\ntext = some text\n")
+    (tmp_path / "b.conf").write_text("period = 2 months\n")
+    code = """
+import sys
+from pathlib import Path
+from flpoc.settings import read_file
+print(read_file(Path("a.conf")))
+try:
+    read_file(Path("b.conf"))
+except Exception as error:
+    print(error.message)
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    read, refused = done.stdout.splitlines()
+    assert "timedelta(seconds=10)" in read
+    assert "[datetime.timedelta(seconds=300), datetime.timedelta(days=2)]" in read
+    assert "period: dateutil.relativedelta.relativedelta cannot be used here" in refused

@@ -224,6 +224,8 @@ def hooks() -> Iterator[str]:
         yield from _room(importlib.import_module(module))
     yield from ("", "## Tensors", "", "What aggregators, filters and ciphers read and write models with.", "")
     yield from _room(importlib.import_module("flpoc.models.tensors"))
+    yield from ("", "## Rehearsals", "", "What tests of workflows run them with.", "")
+    yield from _room(importlib.import_module("flpoc.testing.rehearsal"))
 
 
 def _signature(node: ast.FunctionDef) -> str:
@@ -312,8 +314,10 @@ def _function(name: str, function: Any) -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
+    from flpoc.jobs.code import CodeRef
     from flpoc.plugins import OFFERS
     from flpoc.provision.kit_settings import KitSettings
+    from flpoc.workflows.settings import CrossSite
 
     yield from ("# Settings", "", "## Of components", "")
     yield "What a job, a project or a site's policy can set for a component that it names."
@@ -324,12 +328,16 @@ def settings() -> Iterator[str]:
             for one in function():
                 kind = name.removeprefix("flpoc_")
                 yield from ("", f"### {one.name} ({kind})", "", f"{one.summary}.", "", *fields(one.settings))
+    yield from ("", "### In settings of others", "")
+    for cls in (CodeRef, CrossSite):
+        yield from (f"`{cls.__name__}`: {inspect.cleandoc(cls.__doc__ or '').splitlines()[0]}", "", *fields(cls))
     yield from ("## The user's configuration", "", "`~/.flpoc/config.conf`; `flpoc config` shows and changes it.", "")
     yield from _keys(meanings.CONFIGURATION)
     yield from ("## The project file", "", "`project.yml`, for the whole project:", "", *_keys(meanings.PROJECT))
     yield from ("For each participant:", "", *_keys(meanings.PARTICIPANT))
     yield from ("## A site's policy", "", "`local/policy.json` in a site's kit; the site's owner decides what it says.")
-    yield from ("", *_keys(meanings.POLICY), "## The settings of a kit", "")
+    yield from ("", *_keys(meanings.POLICY), "## The server's policy", "", "`local/policy.json` in the server's kit.")
+    yield from ("", *_keys(meanings.SERVER_POLICY), "## The settings of a kit", "")
     yield from ("In `startup/`; signed, not to be changed.", "")
     yield from fields(KitSettings)
 
@@ -382,11 +390,17 @@ def files_and_environment() -> Iterator[str]:
 
 def client() -> Iterator[str]:
     import flpoc.client
+    from flpoc.client import lightning, tracking
 
     yield from ("# What a training script imports", "", *prose(flpoc.client.__doc__ or ""))
     for name in flpoc.client.__all__:
         found = getattr(flpoc.client, name)
         yield from _class(name, found, 2) if inspect.isclass(found) else (f"## {name}", "", *_function(name, found))
+    yield from ("## flpoc.client.lightning", "", *prose(lightning.__doc__ or ""))
+    yield from ("### patch", "", *_function("patch", lightning.patch))
+    yield from ("## flpoc.client.tracking", "", *prose(tracking.__doc__ or ""))
+    for name in tracking.__all__:
+        yield from (*_class(name, getattr(tracking, name), 3), *_methods(name, getattr(tracking, name), 4))
 
 
 def session() -> Iterator[str]:
@@ -402,17 +416,23 @@ def session() -> Iterator[str]:
 
 def recipe() -> Iterator[str]:
     import flpoc.recipe
+    import flpoc.recipe.utils
 
     yield from ("# Recipes", "", *prose(flpoc.recipe.__doc__ or ""))
-    yield "How to use them is in [Use a recipe](../how-to/use-a-recipe.md)."
+    yield "How to use them is in [Use a recipe](../how-to/use-a-recipe.md); each algorithm has a page with its source:"
+    pages = {one: one.read_text(encoding="utf-8").partition("\n")[0] for one in sorted((HERE / "recipes").glob("*.md"))}
+    yield ", ".join(f"[{title.removeprefix('# ')}](recipes/{page.name})" for page, title in pages.items()) + "."
     for name in flpoc.recipe.__all__:
         found = getattr(flpoc.recipe, name)
         if not inspect.isclass(found):
             yield from ("", f"## {name}", "", *_function(name, found))
             continue
         yield from ("", *_class(name, found, 2))
-        if not attrs.has(found):
+        if not attrs.has(found) and not issubclass(found, enum.Enum):
             yield from (f"### How to make a {name}", "", "```text", *_call(name, found), "```", "")
+    yield from ("", "## flpoc.recipe.utils", "", *prose(flpoc.recipe.utils.__doc__ or ""))
+    for name in ("add_cross_site_evaluation", "add_experiment_tracking", "set_per_site_config", "set_recipe_meta"):
+        yield from ("", f"### {name}", "", *_function(name, getattr(flpoc.recipe.utils, name)))
 
 
 def _call(name: str, cls: type) -> Iterator[str]:

@@ -123,9 +123,10 @@ CODES = {
 
 #: Words in capitals in the source that are no error codes.
 NO_CODES = {
-    "COMP_CWORD", "COMP_WORDBREAKS", "COMP_WORDS", "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "GRPC_VERBOSITY", "JOB_FILES",
-    "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "NUM_STEPS_CURRENT_ROUND", "REQUEST_ZIP", "SIGNED_ZIP",
-    "SITE_NAME", "VECLIB_MAXIMUM_THREADS",
+    "COMP_CWORD", "COMP_WORDBREAKS", "COMP_WORDS", "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "FILTER_HISTORY",
+    "GRPC_VERBOSITY", "INITIAL_METRICS", "JOB_FILES", "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "MODEL_OWNER",
+    "NUM_STEPS_CURRENT_ROUND", "PROCESSED_ALGORITHM", "PROCESSED_KEYS", "REQUEST_ZIP", "SIGNED_ZIP", "SITE_NAME",
+    "SUBMIT_MODEL_NAME", "VALIDATE_TYPE", "VECLIB_MAXIMUM_THREADS", "WEIGHT_DIFF",
 }  # fmt: skip
 
 #: Variables that a user sets.
@@ -135,6 +136,7 @@ USER_VARIABLES = {
     "FLPOC_EXPORT_DIR": "Programs that run a recipe write its job folder below this folder instead, and end.",
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
+    "FLPOC_SIMULATOR_WORKSPACE_ROOT": "Where simulations leave their results, instead of `/tmp/flpoc/simulation`.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",
     "NO_COLOR": "Set to anything: no colours on a terminal either.",
 }
@@ -206,6 +208,12 @@ POLICY = {
     "studies": "Names of the studies that this site works for; an empty list: all of them.",
     "share_logs": "Whether logs of jobs are sent to the server.",
     "share_metrics": "Whether the metrics and the meta data of updates, and the numbers that scripts log, are sent.",
+}
+
+#: Keys of local/policy.json in the server's kit.
+SERVER_POLICY = {
+    "format": "Version of this file.",
+    "checkpoints": "Folders whose files jobs may start from (`initial_checkpoint`); every job may read all in them.",
 }
 
 #: Where files are.

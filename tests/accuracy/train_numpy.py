@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import numpy as np
 from problem import batches, forward, load, parts
@@ -18,6 +19,8 @@ mine = parts(ask["data"], ask["seed"], ask["sites"], ask["split"])[site]
 rows, labels = data.rows[mine], data.labels[mine]
 while flare.is_running():
     model = flare.receive()
+    if ask.get("first", flare.get_site_name()) not in ("", flare.get_site_name()):
+        time.sleep(0.3)  # the others are done later
     params = model.params
     for step in batches(len(rows), ask["epochs"], ask["batch"], np.random.default_rng(flare.get_seed())):
         values = forward(params, rows[step])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ mine = parts(ask["data"], ask["seed"], ask["sites"], ask["split"])[site]
 rows, labels = torch.from_numpy(data.rows[mine]), torch.from_numpy(data.labels[mine]).long()
 while flare.is_running():
     model = flare.receive()
+    if ask.get("first", flare.get_site_name()) not in ("", flare.get_site_name()):
+        time.sleep(0.3)  # the others are done later
     params = {name: torch.as_tensor(value).requires_grad_() for name, value in model.params.items()}
     optimiser = torch.optim.SGD(params.values(), lr=ask["rate"])
     layers = len(params) // 2

@@ -24,6 +24,7 @@ ROLES = (
     ("flpoc.site", "agent"),
     ("flpoc.runner.controller", "controller"),
     ("flpoc.runner.trainer", "trainer"),
+    ("flpoc.simulate", "simulation"),
     # the same parts of NVFlare: a shell script restarts each service, and a job has its processes, too
     ("sub_start.sh", "keeper"),
     ("nvflare.private.fed.app.server.server_train", "server"),

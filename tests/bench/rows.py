@@ -137,6 +137,11 @@ def _simulation() -> Iterator[Row]:
     yield Row("simulate.2x3", "trivial job, 2 sites, 3 rounds", limit="<= 1", section=section)
     yield Row("simulate.16x3", "trivial job, 16 sites, 3 rounds", limit="<= 1", section=section)
     yield Row("simulate.1000x1", "trivial job, 1,000 sites, 1 round", limit="<= 2", section=section)
+    what = "softmax regression of 784 x 10, 100 rounds, 10 of 1,000 sites in each"
+    yield Row("simulate.sampled", what, limit="<= 20", section=section)
+    yield Row("simulate.memory.few", "trivial job, 100 sites: peak of all processes together", "MB", section=section)
+    yield Row("simulate.memory.many", "the same, 10,000 sites", "MB", section=section)
+    yield Row("simulate.memory.growth", "10,000 sites by 100", "x", "<= 1.5", section)
 
 
 def _machine() -> Iterator[Row]:

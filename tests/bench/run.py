@@ -31,6 +31,7 @@ import install_bench
 import limits
 import nvflare_bench
 import poc_bench
+import simulation_bench
 import traffic
 from figures import Column, Figure, document, read_document, shown, table, verdict
 from page import BEGIN, END, has_place, write_page
@@ -58,12 +59,13 @@ SUBJECTS: Mapping[str, Subject] = {
             **commands_bench.BENCHES,
             **install_bench.BENCHES,
             **docker_bench.BENCHES,
+            **simulation_bench.BENCHES,
         },
     ),
     "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
 }
 #: Left out with --quick.
-HEAVY = (*traffic.HEAVY, "docker", "install", "simulate-16")
+HEAVY = (*traffic.HEAVY, "docker", "install", "simulate-16", "simulate-memory")
 VERSIONS = ("flpoc", "grpcio", "numpy", "cryptography", "msgspec", "xxhash", "click", "pluggy", "attrs")
 
 

@@ -219,7 +219,7 @@ _TEMPLATES = (
     Step("job list_templates -d {home}/templates -debug", fields="[] name"),
     Step("job list-templates --job-templates-dir {home}/templates --debug", fields="[] name"),
     Step("job list-templates --job_templates_dir {home}/templates", fields="[] name"),
-    Step("job create", code="INVALID_ARGS", exit=4, why="sag_pt is in a package that is not installed"),
+    Step("job create -j {folder}/default", fields="job_folder status template variables", why="it is sag_pt"),
     Step("job create -w nothing", code="INVALID_ARGS", exit=4),
     Step("job create -w sag_np -j {folder}/readme", code="INVALID_ARGS", exit=4, files={"readme": "a file"}),
     Step("job create -w sag_np -j {folder}/src/job -sd {folder}/src", code="INVALID_ARGS", exit=4,
@@ -504,6 +504,35 @@ _PLUGINS = (
     Step("console --command list_jobs", code="INVALID_ARGS", exit=4, why="it writes text only"),
     Step("poc start -p admin@nvidia.com", code="INVALID_ARGS", exit=4, why="a console writes text only"),
 )
+_SIMULATED = (
+    Step(
+        "simulator {folder}/jobs/simulated -n 3 -t 2 -w {folder}/simulated -l INFO -m 3 -gpu 0",
+        fields="job_id status duration_s results metrics rounds sha256 cause",
+        files=job("simulated"),
+    ),
+    Step(
+        "simulator {folder}/jobs/simulated --clients a b --threads 1 --workspace {folder}/simulated --gpu [0,1]"
+        " --log-config full --max-clients 2",
+        fields="status",
+    ),
+    Step(
+        "simulator {folder}/jobs/simulated -c a,b --n-clients 2 --log_config DEBUG --max_clients 2"
+        " -w {folder}/simulated",
+        fields="status",
+    ),
+    Step("simulator {folder}/jobs/simulated --n_clients 2 -w {folder}/simulated -debug", fields="status"),
+    Step("simulator {folder}/jobs/simulated --debug -n 3 -m 2", code="INVALID_ARGS", exit=4),
+    Step("simulator {folder}/jobs/simulated -b nothing", code="PLUGIN_NOT_FOUND", exit=4),
+    Step("simulator {folder}/jobs/simulated --backend nothing", code="PLUGIN_NOT_FOUND", exit=4),
+    Step("simulator {folder}/jobs/simulated -n 1", code="INVALID_ARGS", exit=4, why="the job needs two"),
+    Step("simulator {folder}/jobs/simulated -l LOUD", code="LOG_CONFIG_INVALID", exit=4),
+    Step("simulator {folder}/jobs/simulated -w /proc/x", code="OUTPUT_DIR_NOT_WRITABLE", exit=1),
+    Step("simulator {folder}/jobs/strange", code="INVALID_CONFIG", exit=4,
+         files={"jobs/strange/job.conf": "scirpt = 1\n"}),
+    Step("simulator {folder}/jobs/odd", code="JOB_INVALID", exit=1, files=job("odd", more="workflow = odd")),
+    Step("simulator {folder}/jobs/fails -w {folder}/simulated", code="JOB_FINISHED_EXCEPTION", exit=1,
+         fields="cause", files=job("fails", "raise ValueError('no')")),
+)  # fmt: skip
 _ADDED = (
     Step("poc add-user lead ada@example.org -debug",
          fields="status type id identity org cert_role startup_kit prod_dir next_step"),
@@ -543,6 +572,6 @@ _AFTER = (
 #: All steps in their order.
 STEPS = (
     *_BEFORE, *_PAPERS, *_PREPARE, *_KITS, *_TEMPLATES, *_SUBMIT, *_LOOK, *_RECIPES, *_RUNNING, *_STUDIES, *_RIGHTS,
-    *_PLUGINS, *_ADDED,
+    *_PLUGINS, *_SIMULATED, *_ADDED,
     *_AFTER,
 )  # fmt: skip

@@ -99,7 +99,8 @@ def session(lab: Lab) -> Iterator[Session]:
         for job in session.list_jobs():
             if not job["status"].startswith("FINISHED"):
                 session.abort_job(job["job_id"])
-        assert becomes(lambda: session.report_resources("client", ["site-1"])["site-1"]["jobs"] == [])
+        for site in lab.running.sites:
+            assert becomes(lambda site=site: session.report_resources("client", [site])[site]["jobs"] == [])
 
 
 def completed(session: Session, job: str) -> None:

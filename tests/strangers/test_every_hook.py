@@ -37,7 +37,7 @@ USES = {
         "tests/machine/test_courier.py::test_what_two_sites_log_comes_once_in_order_with_the_means_of_rounds",
     ),
     "formatters": ("cli/call.py", "core/tests/cli/test_foreign_plugins.py::test_a_format_of_a_plugin_is_used"),
-    "simulators": ("", "tests/strangers/test_skeletons.py::test_what_is_made_passes_its_tests"),
+    "simulators": ("simulate/engine.py", "tests/strangers/test_skeletons.py::test_what_is_made_passes_its_tests"),
     "commands": (
         "cli/root.py",
         "core/tests/cli/test_foreign_plugins.py::test_a_plain_click_command_of_a_plugin_prints_for_itself",
@@ -82,7 +82,7 @@ def asked_in(path: Path) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS:
             first = node.args[0] if node.args else None
             found.add("run_event" if node.func.attr == "tell" else str(getattr(first, "value", "")))
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_made" and len(node.args) > 1:
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "made" and len(node.args) > 1:
             found.add(str(getattr(node.args[1], "value", "")))  # the controller looks at what it gets
     return found
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flpoc.formatting import Formatter
     from flpoc.launching import Launcher
     from flpoc.provisioning import Authority, Check, KitFile, Project
+    from flpoc.simulating import Simulator
     from flpoc.tracking import RunEvent, Tracker
     from flpoc.training import Framework
     from flpoc.workflows import Workflow
@@ -121,8 +122,12 @@ def flpoc_formatters() -> Iterable[Component[Formatter]]:
 
 
 @hookspec
-def flpoc_simulators() -> Iterable[Component[Any]]:
-    """Offer places to simulate many sites: ``SimEnv(backend=NAME)``."""
+def flpoc_simulators() -> Iterable[Component[Simulator]]:
+    """Offer places where the tasks of simulated sites are performed.
+
+    Asked in a simulation that names one: ``flpoc simulator JOB --backend NAME``,
+    ``SimEnv(extra={"backend": NAME})``.
+    """
     return ()
 
 

@@ -18,8 +18,10 @@ import attrs
 
 from flpoc.errors import UsageError
 
-#: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``open``: as the host.
-Network = Literal["none", "agent", "open"]
+#: ``none``: no network at all. ``agent``: only the way to the owner's socket. ``own``: besides, a network of its own
+#: with nobody else in it, for processes that talk among themselves; where there can be none, the same as ``agent``.
+#: ``open``: as the host.
+Network = Literal["none", "agent", "own", "open"]
 
 #: Where what runs on this machine is reached by what runs on it.
 HERE: Final = "localhost"
@@ -79,7 +81,8 @@ class LaunchRequest:
         host: Name under which others that are launched with this *state* find it, for launchers that give names.
         ports: TCP ports on which it listens, and on which this machine is to reach it.
         network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
-            *mounts*; or whatever the host reaches. What is not ``open`` is a process of a job, and launches nothing.
+            *mounts*; that and what it starts itself; or whatever the host reaches. What is not ``open`` is a process
+            of a job, and launches nothing.
         labels: Project, site, job and the like, for launchers that can show them.
     """
 

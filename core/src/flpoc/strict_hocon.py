@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from pathlib import Path
@@ -66,7 +67,19 @@ def parse_hocon(text: str, path: Path, not_json: ConfigError) -> Any:
         raise ConfigError(f"{path}: cannot be read as HOCON: {error}") from None
     if twice := _Keys(text).twice:
         raise ConfigError(f"{path}: line {twice[0]}: key {twice[1]!r} is given twice", hint="keep one of the two")
-    return data
+    return _durations(data)
+
+
+def _durations(data: Any) -> Any:
+    """Durations as ``timedelta``, also where dateutil is installed, whose class pyhocon then uses; months stay so."""
+    if isinstance(data, dict):
+        return {key: _durations(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_durations(value) for value in data]
+    if type(data).__name__ != "relativedelta" or data.years or data.months:
+        return data
+    units = ("days", "hours", "minutes", "seconds", "microseconds")
+    return datetime.timedelta(**{unit: getattr(data, unit) for unit in units})
 
 
 def values_of(text: str) -> dict[Place, Value]:

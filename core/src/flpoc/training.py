@@ -52,6 +52,9 @@ class Framework(ABC):
             UsageError: The framework has no numbers of a dtype; the message names the array.
         """
 
+    def seed(self, value: int) -> None:
+        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
+
     def read_checkpoint(self, path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
         """Read the parameters in a file of the framework. Nothing that the file holds is run.
 
@@ -75,9 +78,6 @@ class Framework(ABC):
             UsageError: It is no such trainer, or there is no such option.
         """
         raise UsageError(f"{type(trainer).__name__} cannot be patched: receive and send yourself")
-
-    def seed(self, value: int) -> None:
-        """Let the framework draw the same numbers whenever it is given the same seed (0 <= seed < 2**32)."""
 
 
 def framework_for_file(plugins: Plugins, path: Path | str) -> Framework:

@@ -111,7 +111,7 @@ def test_where_only_options_can_come_they_are_offered_without_a_hyphen():
         ("completion f", ["fish"]),
         ("recipe show fedavg-nu", ["fedavg-numpy"]),
         ("recipe list --framework nu", ["numpy"]),
-        ("recipe list --filter algo", ["algorithm=fedavg"]),
+        ("recipe list --filter algorithm=fedp", ["algorithm=fedprox"]),
         ("recipe export ", ["<file>"]),
         ("recipe export job.py --export-dir ", ["<dir>"]),
         ("poc start --timeout ", []),

@@ -145,8 +145,26 @@ def test_the_three_kinds_of_task_are_told_apart_and_asking_says_what_is_handled(
         else:
             flare.send(answer())
     assert kinds == [("evaluate", False, True), ("submit_model", False, False), ("train", True, False)]
-    assert [(one.evaluates, one.submits) for one in owner.submitted] == [(True, False), (True, True), (True, True)]
+    assert [(one.evaluates, one.submits) for one in owner.submitted] == [(True, True)] * 3
     assert flare.get_task_name() == ""
+
+
+def test_what_a_function_would_have_asked_next_is_handled_too(owner: Any) -> None:
+    def training_first() -> None:
+        if flare.is_train():
+            flare.send(answer())
+        elif flare.is_evaluate():
+            flare.send(flare.FLModel(metrics={"accuracy": 1.0}))
+
+    def only_training() -> None:
+        assert flare.is_train()
+        flare.send(answer())
+
+    owner.script(owner.give(0, w=ONES))
+    only_training()
+    owner.script(owner.give(1, w=ONES))
+    training_first()
+    assert [(one.evaluates, one.submits) for one in owner.submitted] == [(False, False), (True, False)]
 
 
 def test_what_the_job_says_of_a_task_is_in_the_meta_of_the_model(owner: Any) -> None:

@@ -320,9 +320,9 @@ def test_core_contributes_two(plugins: Plugins) -> None:
 
 
 @pytest.mark.parametrize(("name", "package"), [("sag_pt", "flpoc-framework-torch"), ("sag_tf", "flpoc-framework-tf")])
-def test_one_that_is_not_installed_says_which_package_has_it(plugins: Plugins, name: str, package: str) -> None:
+def test_one_that_is_not_installed_says_which_package_has_it(name: str, package: str) -> None:
     with pytest.raises(UsageError) as caught:
-        choose_template(name, plugins)
+        choose_template(name, Plugins.load(only=[]))
     assert package in caught.value.hint
     assert "sag_np" in caught.value.hint
 
@@ -383,8 +383,10 @@ def test_every_variable_can_be_given_back_with_f(here: Path, plugins: Plugins, t
     changes = [f"{row.variable}={row.text}" for row in variables_of(here / "job", plugins)]
     make(here / "job", plugins, *changes, template=template, force=True)
     after = read_job(here / "job")
-    settings = {**before.workflow_settings, **after.workflow_settings}  # with defaults written out
-    assert after == attrs.evolve(before, workflow_settings=settings)
+    written = {  # with defaults written out
+        key: {**getattr(before, key), **getattr(after, key)} for key in ("workflow_settings", "aggregator_settings")
+    }
+    assert after == attrs.evolve(before, **written)
 
 
 def test_variables_say_whose_they_are_and_whether_the_file_has_them(here: Path, plugins: Plugins) -> None:

@@ -26,7 +26,7 @@ from flpoc.provision.building import provision
 from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 
-OF_SERVER = ["kit", "certificate", "port", "plugins", "launcher", "state", "disk"]
+OF_SERVER = ["kit", "certificate", "port", "plugins", "policy", "launcher", "state", "disk"]
 OF_SITE = ["kit", "certificate", "plugins", "policy", "datasets", "launcher", "state", "disk"]
 WAY = ["host", "connection", "server", "access", "clock"]
 
@@ -241,6 +241,22 @@ def test_a_policy_that_would_stop_the_agent_or_its_jobs_is_told(kits: Path, poli
     (kits / "site-1" / "local" / "policy.json").write_text(policy)
     found_now = found(kits / "site-1")[component]
     assert found_now.status == "error"
+    assert says in found_now.details
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "says"),
+    [
+        ('{"checkpoints": ["models"]}', "error", "checkpoints[0]: 'models' is not an absolute path"),
+        ('{"checkpoint": []}', "error", "checkpoint: no such setting"),
+        ('{"checkpoints": ["/nowhere/at/all"]}', "warning", "there is no folder /nowhere/at/all"),
+        ("{}", "ok", "local/policy.json"),
+    ],
+)
+def test_what_is_wrong_with_the_servers_policy_is_told(kits: Path, policy: str, status: str, says: str):
+    (kits / "server" / "local" / "policy.json").write_text(policy)
+    found_now = found(kits / "server")["policy"]
+    assert found_now.status == status
     assert says in found_now.details
 
 

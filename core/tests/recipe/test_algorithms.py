@@ -33,7 +33,7 @@ SCRIPT = f"""
     import numpy as np
     import flpoc.client as flare
 
-    CENTRES = {{name: np.array(value) for name, value in {({k: v.tolist() for k, v in CENTRES.items()})}.items()}}
+    CENTRES = {{name: np.array(value) for name, value in { ({k: v.tolist() for k, v in CENTRES.items()}) }.items()}}
     flare.init()
     site = flare.get_site_name()
     while flare.is_running():
@@ -223,7 +223,9 @@ def test_cross_site_evaluation_alone(run):
 
 
 def test_a_checkpoint_of_this_machine_is_granted_by_a_poc_of_its_own(project, home):
-    np.savez(project / "start.npz", w=START)
-    recipe = NumpyFedAvgRecipe(**given(model=None, num_rounds=1, initial_ckpt=str(project / "start.npz")))
+    (project / "checkpoints").mkdir()
+    path = project / "checkpoints" / "start.npz"
+    np.savez(path, w=START)
+    recipe = NumpyFedAvgRecipe(**given(model=None, num_rounds=1, initial_ckpt=str(path)))
     results = Path(recipe.execute(PocEnv(clients=["site-1", "site-2"])).get_result())
     np.testing.assert_allclose(final(results), averaged(1), rtol=1e-12)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import re
+import socket
+import subprocess
 import sys
 import threading
-import types
 from pathlib import Path
 
 import attrs
@@ -64,7 +66,10 @@ def test_several_runs_share_a_poc_and_a_stopped_one_is_started_again(project, ho
     assert env.workspace == workspace
     with pytest.raises(JobError) as caught:
         second.get_result()
-    assert caught.value.message.splitlines()[0] == "site-1 (training, round 1): ValueError: no such column: age"
+    first_line = caught.value.message.splitlines()[0]
+    assert first_line.removeprefix("site-1 ").removeprefix("site-2 ") == (
+        "(training, round 1): ValueError: no such column: age"
+    )
     assert len(caught.value.message.splitlines()) <= 10
     assert str(workspace) not in caught.value.message
     assert caught.value.code == "JOB_FINISHED_EXCEPTION"
@@ -87,6 +92,40 @@ def test_a_job_that_cannot_be_leaves_no_poc_behind(project, home, tmp_path):
     with pytest.raises(ValueError, match="username: the POC has no user 'nobody'"):
         recipe().execute(PocEnv(username="nobody"))
     assert not list((tmp_path / "poc-env").rglob("project.yml"))
+
+
+def test_another_port_is_taken_if_somebody_was_quicker(project, home, monkeypatch):
+    from flpoc import poc
+
+    real, held = poc.start, []
+
+    def start(folder, **more):
+        if not held:
+            held.append(socket.create_server(("", poc.open_workspace(folder).project.port)))
+        return real(folder, **more)
+
+    monkeypatch.setattr(poc, "start", start)
+    run = recipe(num_rounds=1, min_clients=1).execute(PocEnv(num_clients=1))
+    assert climbed(run.get_result()) == [1.0, 2.0]
+    held[0].close()
+
+
+PROGRAM = """
+from flpoc.recipe import NumpyFedAvgRecipe, PocEnv
+
+recipe = NumpyFedAvgRecipe(min_clients=1, train_script="train.py", train_args="1.0", model=[0.0])
+print(recipe.execute(PocEnv(num_clients=1)).get_job_id())
+"""
+
+
+def test_a_program_that_does_not_wait_says_how_to_end_its_poc(project, home):
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    found = re.search(r"To end it: (FLPOC_POC_WORKSPACE=(\S+)) flpoc poc clean --force", done.stderr)
+    assert found, done.stderr
+    assert is_workspace(Path(found[2]))
+    command = [sys.executable, "-c", "from flpoc.cli.main import main; main()", "poc", "clean", "--force"]
+    subprocess.run(command, env={**os.environ, "FLPOC_POC_WORKSPACE": found[2]}, check=True, capture_output=True)
+    assert not Path(found[2]).exists()
 
 
 def test_a_run_that_is_aborted_says_so(project, home):
@@ -148,6 +187,11 @@ def test_a_recipe_runs_at_a_server_with_a_users_kit(project, home, deployment):
     assert caught.value.code == "JOB_NOT_RUNNING"
 
 
+def test_without_a_name_any_kit_will_do(project, home, deployment):
+    run = recipe(num_rounds=1).execute(ProdEnv(startup_kit_location=str(deployment.kit("lead@nvidia.com"))))
+    assert climbed(run.get_result()) == [1.0, 2.0]
+
+
 def test_a_kit_of_somebody_else_is_refused(project, home, deployment):
     with pytest.raises(FlpocError, match="not of 'somebody'"):
         recipe().execute(ProdEnv(startup_kit_location=str(deployment.kit()), username="somebody"))
@@ -178,76 +222,94 @@ def test_a_way_to_a_server_that_cannot_be_is_refused(tmp_path, given, told):
 # -- a simulation
 
 
-@attrs.frozen
-class Outcome:
-    """What the simulation says; a stand-in, as small as its contract."""
-
-    state: str
-    cause: Cause | None
-    results: Path
-
-
 @pytest.fixture
-def simulated(monkeypatch, tmp_path):
-    """Stand in for the simulation; gives what it was asked, and takes how it is to end."""
-    said: dict = {"state": "FINISHED:COMPLETED", "cause": None}
-
-    def run(folder, **given):
-        results = given["workspace"]
-        shutil.rmtree(results, ignore_errors=True)
-        results.mkdir(parents=True)
-        write_tensors(results / "best_FL_global_model.safetensors", {"w": np.ones(2, np.float32)})
-        said.update(given, job=json.loads((folder / "job.conf").read_text()))
-        return Outcome(said["state"], said["cause"], results)
-
-    module = types.ModuleType("flpoc.simulate")
-    module.run = run
-    monkeypatch.setitem(sys.modules, "flpoc.simulate", module)
-    monkeypatch.setattr("flpoc.simulate", module, raising=False)
+def simulation(tmp_path, monkeypatch) -> Path:
+    """Where simulations of this test put their results."""
     monkeypatch.setenv("FLPOC_SIMULATOR_WORKSPACE_ROOT", str(tmp_path / "sim"))
-    return said
+    return tmp_path / "sim"
 
 
-def test_a_simulation_is_asked_for_what_the_environment_says(project, simulated, tmp_path):
-    env = SimEnv(num_clients=3, num_threads=2, gpu_config="[0,1],[2]", log_config="DEBUG", extra={"in_process": True})
-    run = recipe(best_model_filename="best.npz").execute(env)
-    assert simulated["sites"] == ("site-1", "site-2", "site-3")
-    assert (simulated["workers"], simulated["gpus"]) == (2, (("0", "1"), ("2",)))
-    assert (simulated["log_config"], simulated["in_process"]) == ("DEBUG", True)
-    assert simulated["workspace"] == tmp_path / "sim" / "climb"
-    assert simulated["job"]["name"] == "climb"
+def test_a_simulation_ends_with_the_model_of_a_server(project, home, simulation):
+    run = recipe(num_rounds=3, best_model_filename="best.npz").execute(SimEnv(num_clients=2))
     assert (run.get_job_id(), run.get_status()) == ("climb", "FINISHED:COMPLETED")
     result = run.get_result()
+    assert result == str(simulation / "climb")
+    assert climbed(result) == [3.0, 4.0]
     with np.load(Path(result) / "best.npz") as best:
-        assert best["w"].tolist() == [1.0, 1.0]
-
-
-def test_without_more_all_sites_work_at_once(project, simulated):
-    recipe().execute(SimEnv(clients=["a", "b"]))
-    assert (simulated["sites"], simulated["workers"], simulated["gpus"]) == (("a", "b"), 2, ())
-    recipe().execute(SimEnv(num_clients=2, num_threads=9))
-    assert simulated["workers"] == 2
-
-
-def test_a_simulation_that_fails_says_why_at_once_and_whenever_it_is_asked(project, simulated, caplog):
-    cause = Cause("site-1", "training", 0, "ValueError", "no such column: age", "train.py", 11, exit_code=1)
-    simulated |= {"state": "FINISHED:FAILED", "cause": cause}
-    env = SimEnv(num_clients=2)
-    run = recipe().execute(env)
-    text = "\n".join(cause.lines())
-    assert text.startswith("site-1 (training, round 1): ValueError: no such column: age\n  at train.py:11")
-    assert [one.getMessage() for one in caplog.records] == [text]
-    for _ in range(2):
-        with pytest.raises(JobError) as caught:
-            run.get_result()
-        assert (caught.value.message, caught.value.code) == (text, "JOB_FINISHED_EXCEPTION")
-    assert run.get_status() == "FINISHED:FAILED"
-    with pytest.raises(JobError, match="FINISHED:FAILED already") as caught:
+        assert best.files == ["numpy_key"]
+    with pytest.raises(JobError, match="FINISHED:COMPLETED already") as caught:
         run.abort()
     assert caught.value.code == "JOB_NOT_RUNNING"
 
 
-def test_a_simulation_knows_its_own_jobs_only(project, simulated):
+@pytest.mark.parametrize("more", [{"num_threads": 1}, {"extra": {"in_process": True}}, {"clients": ["a", "b", "c"]}])
+def test_a_simulation_is_the_same_however_it_is_run(project, home, simulation, more):
+    env = SimEnv(**{"num_clients": 3, **more})
+    assert climbed(recipe().execute(env).get_result()) == [2.0, 3.0]
+
+
+def test_where_results_go_may_be_said(project, home, simulation, tmp_path):
+    run = recipe(num_rounds=1).execute(SimEnv(num_clients=2, workspace_root=str(tmp_path / "mine")))
+    assert run.get_result() == str(tmp_path / "mine" / "climb")
+    assert not simulation.exists()
+
+
+FAILING = {
+    "raises": "raise ValueError('no such column: age')",
+    "sends a wrong type": "flare.send(3)",
+    "sends wrong keys": "flare.send(flare.FLModel(params={'other': model.params['numpy_key']}))",
+    "sends wrong shapes": "flare.send(flare.FLModel(params={'numpy_key': model.params['numpy_key'][:1]}))",
+    "exits": "import sys; sys.exit(3)",
+}
+
+
+@pytest.mark.parametrize("how", FAILING)
+def test_a_failure_has_the_same_text_in_every_environment(project, home, simulation, deployment, caplog, how):
+    lines = ["import flpoc.client as flare", "flare.init()", "model = flare.receive()", FAILING[how]]
+    (project / "train.py").write_text("\n".join(lines) + "\n")
+    said = {}
+    for name, env in {
+        "simulation": SimEnv(num_clients=1, clients=["site-1"]),
+        "in process": SimEnv(clients=["site-1"], extra={"in_process": True}),
+        "server": ProdEnv(startup_kit_location=str(deployment.kit())),
+    }.items():
+        made = recipe(min_clients=1, train_args="")
+        made.job.settings["sites"] = ["site-1"]
+        run = made.execute(env)
+        for _ in range(2):
+            with pytest.raises(JobError) as caught:
+                run.get_result()
+        said[name] = (caught.value.message, caught.value.code)
+        assert run.get_status() == "FINISHED:FAILED"
+        assert len(caught.value.message.splitlines()) <= 10
+    assert said["server"] == said["simulation"] == said["in process"]
+    # a simulation has nobody who waits: it says so at once
+    assert said["simulation"][0] in caplog.messages
+
+
+@pytest.mark.parametrize("env", [SimEnv, PocEnv])
+def test_a_job_for_other_sites_than_there_are_is_refused_before_anything_runs(project, home, env):
+    with pytest.raises(ValueError, match="min_clients: the job needs 2 sites, the environment has 1"):
+        recipe().execute(env(num_clients=1))
+    made = recipe(per_site_config={"site-2": {}, "site1": {}})
+    with pytest.raises(ValueError, match="'site1' is no site of the environment: did you mean 'site-1'"):
+        made.execute(env(num_clients=2))
+
+
+def test_a_script_that_hangs_has_the_same_text_in_a_simulation_and_at_a_server(project, home, simulation, deployment):
+    hang = "import threading\nimport flpoc.client as f\nf.init()\nf.receive()\nthreading.Event().wait()\n"
+    (project / "train.py").write_text(hang)
+    said = []
+    for env in (SimEnv(clients=["site-1"]), ProdEnv(startup_kit_location=str(deployment.kit()))):
+        made = recipe(min_clients=1, train_args="")
+        made.job.settings |= {"sites": ["site-1"], "timeouts": {"stall": 2.0}}
+        with pytest.raises(JobError) as caught:
+            made.execute(env).get_result()
+        said.append((caught.value.message, caught.value.code))
+    assert said[0] == said[1]
+
+
+def test_a_simulation_knows_its_own_jobs_only(project):
     with pytest.raises(JobError) as caught:
         SimEnv(num_clients=1).get_job_result("other")
     assert caught.value.code == "JOB_NOT_FOUND"
@@ -266,6 +328,8 @@ def test_a_simulation_knows_its_own_jobs_only(project, simulated):
         ({"num_clients": 1, "gpu_config": "[0,1"}, "gpu_config: "),
         ({"num_clients": 1, "gpu_config": "0;1"}, "gpu_config: "),
         ({"num_clients": 1, "gpu_config": "[]"}, "gpu_config: "),
+        ({"num_clients": 1, "log_config": "LOUD"}, "log_config: "),
+        ({"num_clients": 1, "workspace_root": ""}, "workspace_root: "),
     ],
     ids=str,
 )
@@ -289,7 +353,7 @@ class Held(ExecEnv):
     def __init__(self):
         super().__init__()
         self.ended, self.asked, self.stops = threading.Event(), 0, []
-        self.error: FlpocError | None = None
+        self.error: BaseException | None = None
 
     def deploy(self, job):
         return "one"
@@ -349,6 +413,15 @@ def test_an_environment_that_fails_is_stopped_and_its_error_is_the_users():
     run = Run(env, "one")
     with pytest.raises(ConfigError):
         run.get_result()
+    assert env.stops == [False]
+
+
+def test_who_presses_ctrl_c_while_waiting_leaves_nothing_running():
+    env = Held()
+    env.ended.set()
+    env.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        Run(env, "one").get_result()
     assert env.stops == [False]
 
 

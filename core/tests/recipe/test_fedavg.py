@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flpoc.recipe import (
@@ -126,6 +128,7 @@ def test_sites_that_are_named_differ_in_what_is_said_and_in_nothing_else():
     assert recipe.job.settings["timeouts"] == {"join_timeout": 900.0}
     assert recipe.job.scripts == ("train.py", "dir/b.py")
     assert recipe.configured_sites() == ("a", "b")
+    assert "plugins" not in recipe.job.settings  # a does without the framework
 
 
 def test_the_best_model_has_the_name_that_is_asked_for():
@@ -184,7 +187,7 @@ def test_the_best_model_has_the_name_that_is_asked_for():
         ({"per_site_config": {"a": {"framework": "x"}}}, r"per_site_config\['a'\]: framework: 'x'"),
         ({"per_site_config": {"a": {"launch_timeout": -1}}}, r"per_site_config\['a'\]: launch_timeout: -1"),
     ],
-    ids=str,
+    ids=lambda one: re.sub(" at 0x[0-9a-f]+", "", str(one)),  # the same in every process
 )
 def test_a_parameter_that_cannot_be_used_is_named_at_once(given, told):
     with pytest.raises(ValueError, match=told):

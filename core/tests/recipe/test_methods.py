@@ -88,7 +88,10 @@ def test_configuration_is_one_file_beside_the_script(recipe):
     recipe.add_client_config({"depth": 3})
     recipe.add_client_config({"width": [1, 2]})
     recipe.add_server_config({"keep": True})
-    assert config(recipe.export("jobs")) == {"client": {"@default": {"depth": 3, "width": [1, 2]}}, "server": {"keep": True}}
+    assert config(recipe.export("jobs")) == {
+        "client": {"@default": {"depth": 3, "width": [1, 2]}},
+        "server": {"keep": True},
+    }
     with pytest.raises(ValueError, match=r"config\.f: builtin_function_or_method"):
         recipe.add_client_config({"f": print})
 

@@ -55,7 +55,7 @@ def test_every_place_that_is_told_has_a_row():
 
 
 def test_a_module_that_never_was_is_no_such_module():
-    with pytest.raises(ModuleNotFoundError, match="No module named 'flpoc.nothing'"):
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'flpoc\.nothing'"):
         importlib.import_module("flpoc.nothing")
     assert importlib.util.find_spec("flpoc.nothing") is None
 

@@ -41,7 +41,7 @@ AGGREGATORS = '''
             return object.__new__(cls)
 
     def made():
-        class Local(Declared): 
+        class Local(Declared):
             def reset_stats(self): ...
         return Local()
 '''
@@ -149,7 +149,7 @@ def test_a_class_of_the_program_itself_needs_a_program_that_can_be_imported(own,
     path = tmp_path / "authors" / "job.py"
     path.write_text(PROGRAM + end)
     if refused:
-        with pytest.raises(ValueError, match="the class Mine is in job.py, which the server would run"):
+        with pytest.raises(ValueError, match=r"the class Mine is in job\.py, which the server would run"):
             runpy.run_path(str(path), run_name="__main__")
         return
     made = runpy.run_path(str(path), run_name="__main__")["made"]

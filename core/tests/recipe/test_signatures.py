@@ -74,7 +74,7 @@ ENVIRONMENTS = {
     "ProdEnv": {
         "startup_kit_location": REQUIRED,
         "login_timeout": 5.0,
-        "username": "",
+        "username": "admin@nvidia.com",
         "study": "default",
         "extra": None,
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import attrs
 import pytest
 from machine.threads import ARCHIVE, MOST_TURNS, Processes, Turns, until
 
+from flpoc.audit.log import AuditLog
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
 from flpoc.jobs.states import JobState
@@ -20,10 +21,12 @@ from flpoc.plugins import Plugins
 from flpoc.provision.building import provision
 from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
+from flpoc.server.peers import Door
 from flpoc.server.service import Server
+from flpoc.server.site_service import SiteService
 from flpoc.server.sites import SiteSession
-from flpoc.wire.job_messages import TO_CONTROLLER, ControllerStart
-from flpoc.wire.messages import PROTOCOL, Hello
+from flpoc.wire.job_messages import TO_CONTROLLER, Assign, ControllerStart
+from flpoc.wire.messages import PROTOCOL, Hello, JobReport, JobWant
 
 LEAD = "lead@nvidia.com"
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
@@ -108,6 +111,45 @@ def at_server(kit: Kit, signed: SignedJob, tmp_path: Path) -> Callable[[str, Cal
             return runner.run(main())
 
     return run
+
+
+def test_a_site_that_connects_while_a_round_begins_is_told_of_it_last(at_server: Any) -> None:
+    async def work(place: Place) -> list[JobWant]:
+        server, told = place.server, []
+        await place.submit(JOB_B)
+        await until(lambda: place.has_controller(JOB_B))
+        hello = Hello(PROTOCOL, "1", 1, {}, (JobReport(JOB_A, 1, "joined"),))
+        session = server.sites.attach("site-1", "nvidia", 1, hello)
+        look_up, run = server.store.job, server.runs[JOB_B]
+
+        async def hear() -> None:
+            while (message := await session.outgoing()) is not None:
+                told.append(message)
+
+        async def meanwhile(job: str) -> Any:
+            """What another connection of the site has said is heeded, and the controller opens a round."""
+            if not run.started:
+                run.site_reports("site-1", JobReport(JOB_B, 1, "joined"))
+                await run.assign(Assign(0, "train", ("site-1",), False), server.files.state)
+                await asyncio.sleep(0.05)
+            return await look_up(job)
+
+        server.store.job = meanwhile  # type: ignore[method-assign]
+        audit = AuditLog(server.files.state)
+        hearing = asyncio.create_task(hear())
+        await SiteService(server, Door(server.kit.settings.project, audit))._read(nothing(), session, hello)
+        await hearing
+        audit.close()
+        return [one for one in told if isinstance(one, JobWant) and one.job == JOB_B]
+
+    wants = at_server("state", work)
+    assert wants[0].signed is not None, "it does not have the job yet"
+    assert wants[-1].task is not None, "what was wanted before the round began comes last"
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    for one in ():
+        yield one
 
 
 def test_a_job_aborted_at_any_moment_is_gone_and_the_next_one_has_its_controller(at_server: Any) -> None:

@@ -173,12 +173,14 @@ def test_only_results_are_results(tmp_path: Path) -> None:
         (files.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (files.folder / path).write_text("abc")
     (files.results / "link").symlink_to(files.folder / "secret")
-    assert [one["path"] for one in result_files(files)] == ["m.bin", "logs/a.log"]
+    (files.results / "folder").symlink_to(files.folder)
+    assert [one["path"] for one in result_files(files)] == ["d/x", "m.bin", "logs/a.log"]
     assert result_file(files, "m.bin").read_text() == "abc"
     assert result_file(files, "logs/a.log").read_text() == "abc"
     for name in (
         "", ".", "..", "../secret", "logs/../secret", "logs/../../j/secret", "/etc/passwd", "link", ".hidden", "x.part",
-        "logs", "logs/", "logs/a.txt", "d", "d/x", "results/m.bin", "m.bin/", "m.bin\0", "x" * 300, "ä" * 200,
+        "logs", "logs/", "logs/a.txt", "d", "d/", "d//x", "d/../m.bin",
+        "folder/secret", "results/m.bin", "m.bin/", "m.bin\0", "x" * 300, "ä" * 200,
         "//m.bin",
     ):  # fmt: skip
         with pytest.raises(JobError, match="no result"):

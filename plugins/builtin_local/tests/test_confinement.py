@@ -231,6 +231,17 @@ def test_a_virtual_environment_and_what_it_links_to_are_granted(tmp_path: Path) 
     assert tmp_path not in found
 
 
+def test_whatever_runs_beside_this_interpreter_may_read_what_this_process_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = str(tmp_path / "site-packages")
+    monkeypatch.syspath_prepend(elsewhere)
+    beside = Path(sys.executable).parent
+    for program in (Path(sys.executable), beside / "python3", beside / "torchrun"):
+        assert Path(elsewhere) in set(folders_of(program))
+    assert Path(elsewhere) not in set(folders_of(tmp_path / "bin" / "python3"))
+
+
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A folder where every job may write."""
@@ -339,6 +350,78 @@ def test_no_tcp_connection_is_made_or_taken(probe: Try, listener: socket.socket,
         network=network,
     )
     assert set(found.values()) == {"EACCES"}
+
+
+OWN_NETWORK = """
+def talk(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as server:
+        socket.create_connection(server.getsockname()[:2], 5).close()
+"""
+
+
+def test_processes_with_a_network_of_their_own_talk_to_each_other_and_to_nobody_else(
+    probe: Try, listener: socket.socket
+) -> None:
+    found = probe(
+        "import socket\n"
+        + OWN_NETWORK
+        + textwrap.dedent("""
+        tried("talk", talk, "127.0.0.1")
+        tried("talk by version 6", talk, "::1")
+        tried("dial the host", socket.create_connection, ("127.0.0.1", int(sys.argv[1])), 5)
+        tried("dial out", socket.create_connection, ("192.0.2.1", 80), 5)
+        tried("send out", socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto, b"x", ("192.0.2.1", 53))
+        tried("by hand", socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        tried("to the hypervisor", socket.socket, 40, socket.SOCK_STREAM)
+        found["interfaces"] = " ".join(name for _, name in socket.if_nameindex())
+        """),
+        str(listener.getsockname()[1]),
+        network="own",
+    )
+    assert found.pop("interfaces").split()[0] == "lo"
+    assert found == {
+        "talk": "done", "talk by version 6": "done", "dial the host": "ECONNREFUSED", "dial out": "ENETUNREACH",
+        "send out": "ENETUNREACH", "by hand": "EACCES", "to the hypervisor": "EACCES",
+    }  # fmt: skip
+
+
+ALONE = """
+import ctypes, socket
+from flpoc_builtin_local.landlock import ruleset, this_kernel
+from flpoc_builtin_local.restricting import confine
+class Kernel:
+    def __init__(self):
+        self._libc = ctypes.CDLL(None, use_errno=True)
+    def __getattr__(self, name):
+        return getattr(self._libc, name)
+    def unshare(self, flags):
+        found["made"] = -1 if "refused" in sys.argv else self._libc.unshare(flags)
+        return found["made"]
+if os.getuid() == 0 and "unprivileged" in sys.argv:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # so that its files in /proc are its own, as those of one that began so
+who = os.getuid()
+with ruleset(this_kernel().abi, (), tcp=True) as rules:
+    confine(rules, Kernel(), own_network=True)
+assert os.getuid() == who
+tried("talk", talk, "127.0.0.1")
+tried("owner", socket.socket, socket.AF_UNIX)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("user", ["unprivileged", "this one"])
+@pytest.mark.parametrize("asked", ["granted", "refused"])
+def test_where_no_network_can_be_made_there_is_no_tcp_either(user: str, asked: str) -> None:
+    argv = [sys.executable, "-c", "import encodings.idna, socket\n" + PROBE + OWN_NETWORK + ALONE, user, asked]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert asked == "granted" or found["made"]
+    assert found == {"made": found["made"], "talk": "EACCES" if found["made"] else "done", "owner": "done"}
 
 
 def test_no_call_goes_round_the_filter_of_calls(probe: Try) -> None:

@@ -81,6 +81,7 @@ def raised(act: Any) -> BaseException:
     [
         (lambda: torch.nn.Linear(3, 2).load_state_dict(torch.nn.Linear(2, 2).state_dict()), "initial model"),
         (lambda: torch.nn.Linear(3, 2).load_state_dict({}), "initial model"),
+        (lambda: torch.nn.Linear(1, 1).load_state_dict({"weight": np.ones((1, 1)), "bias": np.ones(1)}), "framework ="),
         (lambda: torch.ones(1, requires_grad=True).numpy(), "state_dict()"),
         (lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")), "gpus = 1"),
         (lambda: _raise(RuntimeError("CUDA error: out of memory")), "gpus = 1"),

@@ -44,7 +44,7 @@ HEAVY: Final = frozenset(
     )
 )
 LONGEST_SUMMARY: Final = 100
-NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _IMPORT = """
 import importlib, sys
 module = importlib.import_module(sys.argv[1])
@@ -229,7 +229,7 @@ def _offer_verdict(offer: Offer, plugins: Plugins) -> tuple[Verdict, str]:
 
 def name_problem(name: str) -> str:
     """What is wrong with the name of a component; empty if nothing is."""
-    return "" if NAME.fullmatch(name) else "its name is not made of short words of small letters, with hyphens"
+    return "" if NAME.fullmatch(name) else "its name is not made of short words of small letters with - or _ between"
 
 
 def summary_problem(summary: str) -> str:

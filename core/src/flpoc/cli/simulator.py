@@ -40,8 +40,11 @@ _COUNT = Number(int, low=1, high=1_000_000)
 @option("-t", "--threads", type=_COUNT,
         help="How many processes.  [default: one a site for up to 32 sites, else one a processor]")  # fmt: skip
 @option("-gpu", "--gpu", metavar="IDS", help="Graphics processors of the processes: 0,1 or in groups [0,1],[2].")
-@option("-l", "--log-config", metavar="MODE", help="Level or mode of the scripts' logs.")
+@option(
+    "-l", "--log-config", metavar="MODE", help="Level or mode of the scripts' logs, or a file for Python's logging."
+)
 @option("-m", "--max-clients", type=_COUNT, help="Refuse more sites than this.")
+@option("-b", "--backend", metavar="NAME", help="Which installed simulator performs the tasks instead of processes.")
 @click.option("-debug", "--debug", is_flag=True,
               help="Run everything in this process, one site after the other: breakpoints work.")  # fmt: skip
 def simulator(
@@ -54,6 +57,7 @@ def simulator(
     gpu: str | None,
     log_config: str | None,
     max_clients: int | None,
+    backend: str | None,
     debug: bool,
 ) -> Report:
     """Run a job with virtual sites on this machine, without a server, and wait for its end.
@@ -77,7 +81,7 @@ def simulator(
 
         outcome = run(
             Path(job_folder).expanduser(), sites=sites, workers=threads, workspace=workspace, gpus=gpu or "",
-            log_config=log_config, in_process=debug, progress=progress,
+            log_config=log_config, in_process=debug, backend=backend or "", progress=progress,
         )  # fmt: skip
     return _report(outcome, time.monotonic() - began)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Final
 
 import attrs
 
+from flpoc.client.configured import configured
 from flpoc.client.script import Script
 from flpoc.errors import UsageError
 from flpoc.models.flmodel import FLModel
@@ -21,6 +22,9 @@ class _OtherRank:
 
     rank: str
 
+
+#: The functions that ask for a kind of task.
+_KINDS: Final = {"is_train": "train", "is_evaluate": "evaluate", "is_submit_model": "submit_model"}
 
 # one process is one script of one job: the functions below are its methods
 _script: Script | _OtherRank | None = None
@@ -148,23 +152,36 @@ def shutdown() -> None:
 
 def is_train() -> bool:
     """Whether the current task is to train."""
-    return _current("is_train").is_task("train")
+    return _is_task("is_train", sys._getframe(1))
 
 
 def is_evaluate() -> bool:
     """Whether the current task is to evaluate the received model and send metrics only.
 
-    A script that asks is taken to handle evaluation: it also gets the final model.
+    A script that asks is taken to handle evaluation: it also gets the final model. So is one that would have asked
+    next, in the same function, if it had not been another task.
     """
-    return _current("is_evaluate").is_task("evaluate")
+    return _is_task("is_evaluate", sys._getframe(1))
 
 
 def is_submit_model() -> bool:
     """Whether the current task is to send the site's own best model.
 
-    A script that asks is taken to handle it: its models are compared across sites, if the job says so.
+    A script that asks is taken to handle it, as with :func:`is_evaluate`: its models are compared across sites, if the
+    job says so.
     """
-    return _current("is_submit_model").is_task("submit_model")
+    return _is_task("is_submit_model", sys._getframe(1))
+
+
+def _is_task(asked: str, caller: FrameType) -> bool:
+    """Whether it is that task; what else the asking function names, it handles, too.
+
+    In ``if is_train(): ... elif is_evaluate(): ...`` nobody asks for evaluation before there is one.
+    """
+    script = _current(asked)
+    for name in _KINDS.keys() & set(caller.f_code.co_names):
+        script.handles(_KINDS[name])
+    return script.is_task(_KINDS[asked])
 
 
 def get_task_name() -> str:
@@ -249,9 +266,12 @@ def system_info() -> dict[str, Any]:
 
 
 def get_config() -> dict[str, Any]:
-    """What the job says of this script: :func:`system_info`, and how models are received and sent."""
+    """What the job says of this script: what its recipe has configured (``add_client_config``), :func:`system_info`,
+    and how models are received and sent.
+    """
     start = _current("get_config").start
     return {
+        **configured(start.site),
         **system_info(),
         "framework": start.framework or "numpy",
         "transfer_type": start.transfer_type,

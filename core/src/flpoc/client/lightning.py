@@ -1,12 +1,12 @@
 """What a training script with Lightning imports: all of :mod:`flpoc.client`, and :func:`patch`.
 
-    import flpoc.client.lightning as flare
+import flpoc.client.lightning as flare
 
-    flare.patch(trainer)
-    while flare.is_running():
-        model = flare.receive()
-        trainer.validate(net, datamodule=data)
-        trainer.fit(net, datamodule=data)
+flare.patch(trainer)
+while flare.is_running():
+    model = flare.receive()
+    trainer.validate(net, datamodule=data)
+    trainer.fit(net, datamodule=data)
 """
 
 from __future__ import annotations

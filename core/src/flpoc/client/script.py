@@ -287,10 +287,14 @@ class Script:
 
     def is_task(self, kind: str) -> bool:
         """Whether the task at hand is of this kind; asking tells that the script handles it."""
-        self._evaluates = self._evaluates or kind == "evaluate"
-        self._submits = self._submits or kind == "submit_model"
+        self.handles(kind)
         given = self._await_task()
         return given is not None and given.kind == kind
+
+    def handles(self, kind: str) -> None:
+        """The script handles tasks of this kind."""
+        self._evaluates = self._evaluates or kind == "evaluate"
+        self._submits = self._submits or kind == "submit_model"
 
     def kind(self) -> str:
         """What the task at hand is, or the next one; empty when there is none."""

@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 from flpoc.errors import ConfigError
-from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
+from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, Network, State, Status
 from flpoc.settings import parse_json, structure
 
 log = logging.getLogger("flpoc.jobs")
@@ -159,6 +159,7 @@ class Attempts:
         project: str,
         datasets: tuple[Mount, ...] = (),
         image: str = "",
+        network: Network = "agent",
     ) -> Attempt:
         """Start the process of a recorded attempt (blocking).
 
@@ -173,6 +174,7 @@ class Attempts:
             project: The project's name.
             datasets: What else it may use.
             image: What it is to run in; empty: as the launcher is set.
+            network: How much of the network it may reach.
 
         Raises:
             LaunchError: It could not be started.
@@ -198,7 +200,7 @@ class Attempts:
             ),
             hidden=self._hidden,
             image=image,
-            network="agent",
+            network=network,
             labels={"project": project, "site": attempt.site, "job": attempt.job},
         )
         launched = attrs.evolve(attempt, handle=self._launcher.launch(request))

@@ -104,10 +104,25 @@ def _machine(kit: Kit, state: Path) -> Iterator[Finding]:
     plugins, found = machine.plugins_of(kit)
     yield found
     if kit.kind == "server":
+        yield _server_policy(kit)
         yield machine.launcher(plugins, kit.settings.launcher, {})
     else:
         yield from _policy(kit, plugins)
     yield from machine.room(kit, state)
+
+
+def _server_policy(kit: Kit) -> Finding:
+    """What whoever runs the server has written down."""
+    from flpoc.server.controllers import checkpoint_folders
+
+    try:
+        folders = checkpoint_folders(kit.policy)
+    except FlpocError as error:
+        return Finding.failed("policy", error)
+    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
+        message = f"checkpoints: there is no folder {missing[0]}"
+        return Finding("policy", "warning", message, "correct the paths in local/policy.json, or make the folders")
+    return Finding("policy", "ok", "local/policy.json")
 
 
 def _policy(kit: Kit, plugins: Any) -> Iterator[Finding]:

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from flpoc.errors import JobError
+import attrs
+
+from flpoc.errors import FlpocError, JobError
 from flpoc.jobs.states import Cause, JobState, outcome
 
 BEST_MODEL: Final = "best_FL_global_model.safetensors"
-#: Adapters of frameworks by the ending of their files.
-_OF_FRAMEWORKS: Final = {".pt": "pytorch", ".pth": "pytorch", ".keras": "tensorflow", ".h5": "tensorflow"}
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ def failure(name: str, status: str, cause: Cause | None, results: Path, *, parti
     code, _ = outcome(JobState(status), cause, partial_allowed)
     if not code:
         return None
+    if cause is not None and cause.exception:
+        # what was raised, and where, is said; what else was printed differs from place to place
+        cause = attrs.evolve(cause, log_tail=())
     text = "\n".join(cause.lines()) if cause is not None else f"{name}: {status}"
     return JobError(text, code=code, data={"status": status, "result": str(results)}, hint=f"logs are in {results}")
 
@@ -35,27 +38,27 @@ def name_best_model(results: Path, name: str) -> None:
     if not name or name == BEST_MODEL or not source.is_file():
         return
     target = results / name
-    framework = _OF_FRAMEWORKS.get(target.suffix)
     try:
-        if framework is not None:
-            _as_framework(source, target, framework)
-        elif target.suffix == ".npz":
-            import numpy as np
-
-            from flpoc.models.tensors import TensorFile
-
-            with TensorFile.open(source) as model:
-                arrays: dict[str, Any] = model.arrays()
-                np.savez(target, **arrays)
-        else:
+        if target.suffix.lower() in ("", ".safetensors"):
             shutil.copyfile(source, target)
-    except Exception as error:  # noqa: BLE001 - whatever a framework says to it, the results are there
-        log.warning("%s is not written: %s; the model is in %s", name, error, source)
+        else:
+            _write_as(source, target)
+    except FlpocError as error:
+        log.warning("%s is not written: %s; the model is in %s", name, error.message, source)
 
 
-def _as_framework(source: Path, target: Path, framework: str) -> None:
+def _write_as(source: Path, target: Path) -> None:
     from flpoc.models.tensors import TensorFile
-    from flpoc.recipe.start import installed
 
     with TensorFile.open(source) as model:
-        installed().create("frameworks", framework).save(model.arrays(), target)
+        arrays: dict[str, Any] = model.arrays()
+        target.unlink(missing_ok=True)
+        if target.suffix.lower() == ".npz":
+            import numpy as np
+
+            np.savez(target, **arrays)
+            return
+        from flpoc.recipe.start import installed
+        from flpoc.training import framework_for_file
+
+        framework_for_file(installed(), target).write_checkpoint(arrays, target)

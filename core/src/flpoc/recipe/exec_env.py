@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from flpoc.errors import did_you_mean
 
 if TYPE_CHECKING:
     from flpoc.recipe.job import Job
@@ -61,6 +63,18 @@ class ExecEnv(ABC):
         Args:
             clean_up: Remove its working files, too. Results stay.
         """
+
+
+def check_sites(job: Job, sites: Sequence[str]) -> None:
+    """Refuse a job that needs other sites than there are.
+
+    Raises:
+        ValueError: Says how many, or which.
+    """
+    if (needed := job.settings.get("min_clients") or 1) > len(sites):
+        raise ValueError(f"min_clients: the job needs {needed} sites, the environment has {len(sites)}")
+    if strangers := [site for site in (*job.sites, *job.settings.get("sites", ())) if site not in sites]:
+        raise ValueError(f"{strangers[0]!r} is no site of the environment: {did_you_mean(strangers[0], sites)}")
 
 
 def missing_scripts(job: Job) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import attrs
 
 from flpoc.aggregating import ModelAggregator
+from flpoc.client.configured import CONFIG
 from flpoc.errors import FlpocError
 from flpoc.filtering import FilterSpec
 from flpoc.recipe.bundling import bundle, script_there, there
@@ -21,8 +22,6 @@ from flpoc.workflows.persisting import ModelPersistor
 
 #: The initial model, below ``code/``.
 INITIAL_MODEL: Final = "initial_model.safetensors"
-#: What ``flare.get_config()`` reads, below ``code/``.
-CONFIG: Final = "flpoc_config.json"
 _GENERAL: Final = "@default"
 
 
@@ -163,7 +162,7 @@ class Job:
         """
         from flpoc.jobs.contents import CODE
 
-        said: dict[str, Any] = {"name": self.name, **_interim(self.settings)}
+        said: dict[str, Any] = {"name": self.name, **self.settings}
         code = folder / CODE
         code.mkdir(exist_ok=True)
         for place, source in self._sources().items():
@@ -204,25 +203,3 @@ def _twice(one: Path, other: Path, place: str) -> FlpocError:
     return FlpocError(
         f"{one} and {other} would both be {place} in the job", code="RECIPE_EXPORT_FAILED", hint="rename one of them"
     )
-
-
-def _interim(settings: dict[str, Any]) -> dict[str, Any]:
-    """Until all of it is known: leave out what is as it is without."""
-    said = copy.deepcopy(settings)
-    script = {
-        "framework": "",
-        "transfer_type": "FULL",
-        "launch_once": True,
-        "shutdown_timeout": 0.0,
-        "memory_gc_rounds": 0,
-        "cuda_empty_cache": False,
-        "command": [],
-    }
-    for entry in said.get("scripts", {}).values():
-        for key, value in script.items():
-            if entry.get(key) == value:
-                entry.pop(key, None)
-    for key, value in {"key_metric": "accuracy", "key_metric_mode": "max", "memory_gc_rounds": 0}.items():
-        if said.get("workflow_settings", {}).get(key) == value:
-            del said["workflow_settings"][key]
-    return said

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from flpoc.recipe.exec_env import ExecEnv, missing_scripts
+from flpoc.errors import ServiceError
+from flpoc.recipe.exec_env import ExecEnv, check_sites, missing_scripts
 from flpoc.recipe.parameters import json_text, site_names, truth, whole
 from flpoc.recipe.remote import Remote, check_study
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from flpoc.recipe.job import Job
 
 _LOGIN_SECONDS: Final = 10.0
+#: So often another port is looked for.
+_TRIES: Final = 5
 
 
 class PocEnv(ExecEnv):
@@ -81,6 +84,8 @@ class PocEnv(ExecEnv):
     def deploy(self, job: Job) -> str:
         """Prepare and start the POC where that is not done, and submit *job*; gives its id."""
         missing_scripts(job)
+        if self._wanted.project_file is None:
+            check_sites(job, self._wanted.sites)
         with self._lock:
             did_run = self._runs
             try:
@@ -131,7 +136,7 @@ class PocEnv(ExecEnv):
             self._runs = False
             atexit.unregister(self._say_that_it_runs)
 
-    def _started(self, checkpoint: str = "") -> Remote:
+    def _started(self, checkpoint: str = "", tries: int = _TRIES) -> Remote:
         """The way to the running POC, whose server grants jobs this checkpoint."""
         from flpoc import poc
         from flpoc.recipe.start import installed
@@ -140,6 +145,7 @@ class PocEnv(ExecEnv):
         if self._folder is None:
             self._folder = _new_folder()
         folder = self._folder / "poc"
+        is_new = self._remote is None
         if self._remote is None:
             poc.prepare(folder, self._wanted, plugins=plugins, configuration=self._configuration())
             kit = poc.user_kit(folder, self._username)
@@ -149,7 +155,15 @@ class PocEnv(ExecEnv):
         if checkpoint and _grant(poc.open_workspace(folder), Path(checkpoint).parent) and self._runs:
             self.stop()  # it reads its policy when it starts; what runs goes on then
         if not self._runs:
-            poc.start(folder, plugins=plugins, gpus=self._gpus)
+            try:
+                poc.start(folder, plugins=plugins, gpus=self._gpus)
+            except ServiceError as error:
+                data = error.data if isinstance(error.data, dict) else {}
+                if not (is_new and tries and data.get("port_conflict")):
+                    raise
+                # another program has taken the port since it was found free, as one that runs recipes does
+                self.stop(clean_up=True)
+                return self._started(checkpoint, tries - 1)
             self._runs = True
             atexit.register(self._say_that_it_runs)
         return self._remote

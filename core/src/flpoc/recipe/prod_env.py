@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flpoc.recipe.exec_env import ExecEnv
 from flpoc.recipe.parameters import number
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from flpoc.recipe.job import Job
 
 
+#: The documented default, which programs of users with other names leave as it is.
+ANYBODY: Final = "admin@nvidia.com"
+
+
 class ProdEnv(ExecEnv):
     """A server that runs already, reached with a user's startup kit.
 
     Args:
         startup_kit_location: Folder of the kit.
         login_timeout: How long to try to reach the server, in seconds.
-        username: The kit must be this user's; empty: whoever it belongs to.
+        username: The kit must be this user's, if it is said.
         study: The study that jobs are submitted to.
         extra: Not looked at.
 
@@ -33,7 +37,7 @@ class ProdEnv(ExecEnv):
         *,
         startup_kit_location: str,
         login_timeout: float = 5.0,
-        username: str = "",
+        username: str = ANYBODY,
         study: str = "default",
         extra: Mapping[str, Any] | None = None,
     ) -> None:
@@ -43,7 +47,8 @@ class ProdEnv(ExecEnv):
             raise ValueError(f"startup_kit_location: {str(startup_kit_location)!r}: there is no such folder")
         seconds = number("login_timeout", login_timeout, above=0)
         self._kit = folder.resolve()
-        self._remote = Remote(self._kit, username, check_study(study), seconds)
+        user = "" if username == ANYBODY else username
+        self._remote = Remote(self._kit, user, check_study(study), seconds)
 
     def deploy(self, job: Job) -> str:
         """Submit *job*; gives its id."""

@@ -51,7 +51,7 @@ def merge_per_site(
         ValueError: A site or a key cannot be used.
     """
     general = settings.get("scripts", {}).get(_GENERAL)
-    if general is None:
+    if general is None or "framework" not in general:
         raise ValueError("per_site_config: the job says nothing for all sites that could be different")
     found: dict[str, Any] = {}
     patience = settings.setdefault("timeouts", {})
@@ -63,6 +63,8 @@ def merge_per_site(
         if "launch_timeout" in said:
             patience["join_timeout"] = max(patience.get("join_timeout", 0), _join_timeout(said, f"{where}: "))
     settings["scripts"] |= found
+    if any(one["framework"] != general["framework"] for one in found.values()):
+        settings.pop("plugins", None)  # what every site must have
     return tuple(dict.fromkeys(scripts))
 
 

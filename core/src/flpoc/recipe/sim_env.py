@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flpoc.errors import JobError, UsageError
+from flpoc.errors import FlpocError, JobError, UsageError
 from flpoc.recipe.ending import failure, name_best_model
-from flpoc.recipe.exec_env import ExecEnv, missing_scripts
+from flpoc.recipe.exec_env import ExecEnv, check_sites, missing_scripts
 from flpoc.recipe.exporting import export
 from flpoc.recipe.parameters import site_names, whole
 
@@ -34,9 +34,11 @@ class SimEnv(ExecEnv):
         clients: Names of the sites; *num_clients* is then 0, or as many.
         num_threads: How many of them work at once; None: all, of many sites as many as there are processors.
         gpu_config: Graphics processors for those that work at once: ``0,1`` one each, ``[0,1],[2]`` in groups.
-        log_config: A level like ``INFO``, or a file with the settings of Python's logging.
+        log_config: How scripts log: a level like ``DEBUG``, a form like ``concise``, or a file for Python's logging.
         workspace_root: Where results go; if it is not said, ``FLPOC_SIMULATOR_WORKSPACE_ROOT`` may say it.
         extra: ``{"in_process": True}`` runs every site in this process, one after the other, so that breakpoints work.
+            ``{"datasets": {NAME: PATH}}`` is what scripts get by ``flare.get_dataset``; ``{"backend": NAME}`` and
+            ``{"backend_settings": {...}}`` have an installed simulator perform the tasks.
 
     Raises:
         ValueError: A parameter cannot be used; the message names it.
@@ -56,7 +58,7 @@ class SimEnv(ExecEnv):
         super().__init__(extra)
         self.sites = _sites(num_clients, clients)
         self.workers = None if num_threads is None else min(whole("num_threads", num_threads), len(self.sites))
-        self.gpus = _checked_gpus(gpu_config)
+        self.gpus = _checked(gpu_config, log_config)
         self.log_config = log_config
         if not str(workspace_root):
             raise ValueError("workspace_root: an empty path")
@@ -68,6 +70,7 @@ class SimEnv(ExecEnv):
         from flpoc import simulate
 
         missing_scripts(job)
+        check_sites(job, self.sites)
         with tempfile.TemporaryDirectory(prefix="flpoc-recipe-") as temporary:
             outcome = simulate.run(
                 export(job, Path(temporary)),
@@ -77,6 +80,9 @@ class SimEnv(ExecEnv):
                 gpus=self.gpus,
                 log_config=self.log_config,
                 in_process=bool(self.extra.get("in_process", False)),
+                datasets=self.extra.get("datasets"),
+                backend=str(self.extra.get("backend", "")),
+                backend_settings=self.extra.get("backend_settings"),
             )
         name_best_model(outcome.results, job.best_model_filename)
         partial = outcome.partial_allowed
@@ -123,12 +129,16 @@ def _sites(num_clients: int, clients: Sequence[str] | None) -> tuple[str, ...]:
     return sites
 
 
-def _checked_gpus(value: str | None) -> str:
-    """What :func:`flpoc.simulate.run` takes; ValueError if it does not."""
-    from flpoc.simulate.order import groups_of
+def _checked(gpu_config: str | None, log_config: str | None) -> str:
+    """Refuse what the simulation would refuse; gives the graphics processors."""
+    from flpoc.simulate.order import groups_of, mode_of
 
     try:
-        groups_of(value or "")
-    except (UsageError, TypeError, AttributeError):
-        raise ValueError(f"gpu_config: {value!r} is neither like '0,1' nor like '[0,1],[2]'") from None
-    return value or ""
+        groups_of(gpu_config or "")
+    except (UsageError, AttributeError):
+        raise ValueError(f"gpu_config: {gpu_config!r} is neither like '0,1' nor like '[0,1],[2]'") from None
+    try:
+        mode_of(log_config)
+    except FlpocError as error:
+        raise ValueError(f"log_config: {error.message}") from None
+    return gpu_config or ""

@@ -19,7 +19,7 @@ from flpoc.server.store import Store
 from flpoc.settings import plain
 from flpoc.tracking import EventKind, RunEvent
 from flpoc.wire.job_messages import Commit, SiteUpdate
-from flpoc.wire.messages import Announce
+from flpoc.wire.messages import DONE, Announce
 
 log = logging.getLogger("flpoc.server")
 
@@ -42,8 +42,6 @@ class CommitRow:
 
 #: What is kept of an announcement as JSON.
 _FACTS = ("kind", "weight", "params_type", "metrics", "meta", "evaluates", "submits")
-#: What the ledger says of a site that has done its task.
-_DONE = {"train": "trained", "evaluate": "evaluated", "submit_model": "submitted"}
 
 
 @attrs.frozen
@@ -125,7 +123,7 @@ class RoundRecords:
         query = (
             "SELECT site, MAX(round) AS last FROM ledger WHERE job=? AND run=? AND status IN (?, ?, ?) GROUP BY site"
         )
-        rows = await self._store.read(lambda db: db.execute(query, (*self._key, *_DONE.values())).fetchall())
+        rows = await self._store.read(lambda db: db.execute(query, (*self._key, *DONE.values())).fetchall())
         return {row["site"]: row["last"] for row in rows}
 
     async def late(self, round_number: int) -> set[str]:
@@ -171,7 +169,7 @@ class RoundRecords:
         """Note that an update's file is complete; *announced* when it has no row yet."""
         key = (*self._key, round_number, update.site)
         row = (*self._update_values(update.site, announced), 1) if announced is not None else None
-        done = _DONE[update.kind]
+        done = DONE[update.kind]
 
         def act(db: sqlite3.Connection) -> None:
             if row is not None:

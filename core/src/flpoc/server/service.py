@@ -324,13 +324,17 @@ class Server:
 
     # -- what sites say
 
-    async def wants_for(self, site: str, reports: tuple[JobReport, ...]) -> list[JobWant]:
-        """All that is wanted of a site that has just connected and said what it has."""
+    def wants_for(self, site: str, reports: tuple[JobReport, ...]) -> list[JobWant]:
+        """All that is wanted now, for jobs that run, of a site that has just connected and said what it has."""
         has = {(report.job, report.run) for report in reports}
-        wants = [
-            run.want(site, signed=(run.id, run.row.run) not in has) for run in self.runs.values() if site in run.sites
-        ]
-        for job, run_number in has - {(want.job, want.run) for want in wants}:
+        runs = [run for run in self.runs.values() if site in run.sites]
+        return [run.want(site, signed=(run.id, run.row.run) not in has) for run in runs]
+
+    async def wants_of_ended(self, site: str, reports: tuple[JobReport, ...]) -> list[JobWant]:
+        """What a site is to do with jobs that it has, and that do not run with it any more."""
+        run_with_it = {(run.id, run.row.run) for run in self.runs.values() if site in run.sites}
+        wants: list[JobWant] = []
+        for job, run_number in {(report.job, report.run) for report in reports} - run_with_it:
             row = await self.store.job(job)
             done = row is not None and row.state.startswith(JobState.COMPLETED.value) and row.run == run_number
             wants.append(JobWant(job, run_number, "finish" if done else "drop"))

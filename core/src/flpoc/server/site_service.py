@@ -164,11 +164,7 @@ class SiteService:
         try:
             for report in hello.jobs:
                 await self._send_log_state(session, report.job, report.run)
-            for want in await self._server.wants_for(session.name, hello.jobs):
-                if want.phase == "drop":
-                    about = f"job {want.job}, run {want.run}"
-                    await self._door.note(_owner(session), "drop", about, refused="the site has no part in it any more")
-                session.send(want)
+            await self._send_wants(session, hello)
             for report in hello.jobs:
                 self._take_report(session, report)
             async for data in requests:
@@ -193,6 +189,18 @@ class SiteService:
             log.exception("%s: its connection is ended", session.name)
         finally:
             session.close()
+
+    async def _send_wants(self, session: SiteSession, hello: Hello) -> None:
+        """Say all that is wanted of a site that has just connected, as it is when it is said."""
+        ended = await self._server.wants_of_ended(session.name, hello.jobs)
+        for want in (*ended, *self._server.wants_for(session.name, hello.jobs)):
+            if want.phase == "drop":
+                about = f"job {want.job}, run {want.run}"
+                await self._door.note(_owner(session), "drop", about, refused="the site has no part in it any more")
+        # from here on nothing is waited for: what is wanted later must not be overtaken by what was wanted before
+        session.knows = True
+        for want in (*ended, *self._server.wants_for(session.name, hello.jobs)):
+            session.send(want)
 
     async def _take(self, session: SiteSession, message: Any) -> None:
         match message:

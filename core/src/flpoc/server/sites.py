@@ -28,6 +28,7 @@ class SiteSession:
         hello: What it said first.
         since: When it connected, seconds since 1970.
         seen: When it last said something.
+        knows: Whether it has been told all that is wanted of it; before, it may lack the very job.
     """
 
     name: str
@@ -36,6 +37,7 @@ class SiteSession:
     hello: Hello
     since: float
     seen: float
+    knows: bool = False
     _waiting: deque[Any] = attrs.field(factory=deque)
     _asked: dict[int, asyncio.Future[Any]] = attrs.field(factory=dict)
     _numbers: Iterator[int] = attrs.field(factory=itertools.count)
@@ -144,9 +146,10 @@ class Sites:
             listener()
 
     def send(self, name: str, message: Any) -> None:
-        """Send to a site if it is connected; otherwise it hears when it comes."""
+        """Send to a site if it is connected; otherwise, or if it is just coming, it hears all that is wanted then."""
         session = self._sessions.get(name)
-        if session is not None:
+        follows = session is not None and not session.knows and isinstance(message, JobWant) and message.phase == "run"
+        if session is not None and not follows:
             session.send(message)
 
     @property

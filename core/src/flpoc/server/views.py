@@ -242,24 +242,26 @@ def parse_time(text: str) -> float:
 
 def result_files(files: JobFiles) -> list[dict[str, Any]]:
     """All files of a job's results and logs, with their sizes and SHA-256 (blocking)."""
-    found = [(path.name, path) for path in sorted(files.results.glob("*"))]
-    found += [(f"logs/{path.name}", path) for path in sorted((files.folder / "logs").glob("*"))]
-    found = [(name, path) for name, path in found if _is_result(name, path)]
-    return [{"path": name, **_size_and_sha256(path)} for name, path in found]
+    return [{"path": name, **_size_and_sha256(path)} for name, path in _results(files).items()]
 
 
-def _is_result(name: str, path: Path) -> bool:
-    folder, _, last = name.rpartition("/")
-    kept = last.endswith(".log") if folder else not last.endswith(".part")
-    return kept and not last.startswith(".") and not path.is_symlink() and path.is_file()
+def _results(files: JobFiles) -> dict[str, Path]:
+    """Results by name: those of the workflow may be in folders of their own."""
+    results = sorted(files.results.rglob("*"))
+    found = {path.relative_to(files.results).as_posix(): path for path in results if path.suffix != ".part"}
+    logs = sorted((files.folder / "logs").glob("*.log"))
+    found.update((f"logs/{path.name}", path) for path in logs)
+    return {name: path for name, path in found.items() if _is_result(path)}
+
+
+def _is_result(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.is_symlink() and path.is_file()
 
 
 def result_file(files: JobFiles, name: str) -> Path:
     """One of :func:`result_files` by its name; anything else does not exist."""
-    folder, _, last = name.rpartition("/")
-    places = {"": files.results, "logs": files.folder / "logs"}
-    path = places.get(folder, files.results) / last
-    if folder not in places or not last or len(last.encode()) > 255 or not _is_result(name, path):
+    path = _results(files).get(name)
+    if path is None:
         raise JobError(f"no result {name[:100]!r}", code="JOB_NOT_FOUND")
     return path
 

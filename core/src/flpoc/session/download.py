@@ -114,7 +114,7 @@ def _fetch_all(
         raise ResourceError(f"{folder.parent}: the results have {total} bytes, more than is free", code="DISK_FULL")
     for one in files:
         path = folder / one["path"]
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
         with path.open("xb") as file:
             for chunk in _chunks(session, job, one["path"], int(one["size"])):

@@ -17,7 +17,7 @@ from flpoc.errors import FlpocError
 from flpoc.settings import parse_json, structure
 from flpoc.simulate.engine import simulate
 from flpoc.simulate.order import Order
-from flpoc.simulate.pool import PoolSettings, ProcessPool
+from flpoc.simulate.pool import PoolPlan, ProcessPool
 from flpoc.simulate.worker import settle_memory
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     def progress(number: int, rounds: int, metrics: dict[str, float]) -> None:
         say(round=number, rounds=rounds, metrics=metrics)
 
-    def pool(settings: PoolSettings) -> ProcessPool:
+    def pool(settings: PoolPlan) -> ProcessPool:
         settle_memory()
         return ProcessPool(settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from flpoc.runner.controller import check_alike
 from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
+from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.updates import RoundFiles
 from flpoc.wire.job_messages import Finished, Give
-from flpoc.wire.messages import TaskKind
+from flpoc.wire.messages import DONE, TaskKind
 from flpoc.workflows import Federation, RoundResult
 
 
@@ -55,6 +57,8 @@ class SimulatedFederation(Federation):
         folder: Where everything is kept while it runs.
         pool: What performs tasks.
         stage_of: How a site's script is started.
+        plugins: Plugins that may be loaded, by name.
+        shown: The job's trackers.
         committed: Told of every round.
     """
 
@@ -62,13 +66,19 @@ class SimulatedFederation(Federation):
 
     def __init__(
         self, job: JobSpec, sites: tuple[str, ...], *, code: Path, folder: Path, pool: Pool,
-        stage_of: Callable[[str], Stage], committed: Callable[[int, dict[str, float]], None],
+        stage_of: Callable[[str], Stage], plugins: tuple[str, ...], shown: Shown,
+        committed: Callable[[int, dict[str, float]], None],
     ) -> None:  # fmt: skip
-        self.job, self.sites, self.code = job, sites, code
+        self.job, self.sites, self.code, self.plugins = job, sites, code, plugins
         self.next_round, self.state, self.model, self.kept = 0, b"", None, ()
         self.aggregator: Aggregator
+        #: The job's trackers.
+        self.shown = shown
         self.folder = folder / "controller"
         self._models, self._updates = folder / "models", folder / "updates"
+        #: The round from which there is something that a site's script has kept.
+        self._kept_of: dict[str, int] = {}
+        self._kept = folder / "kept"
         for one in (self.folder, self._models, self._updates):
             one.mkdir(mode=0o700)
         self._pool, self._stage_of, self._told = pool, stage_of, committed
@@ -155,12 +165,12 @@ class SimulatedFederation(Federation):
     ) -> None:
         if round_number not in (self._round.number, -1 if self._path is None else self._round.number):
             raise IntegrityError(f"commit of round {round_number}; {self._round.number} is open")
-        if model is None and self._path is None:
-            raise IntegrityError(f"commit of round {round_number} without a model, and there is none yet")
         if best and self._path is not None:
             self.best, self.best_model = self._path, self.model
         if model is not None:
             self._replace_model(round_number, model)
+            if (beside := self.aggregator.state_file()) is not None:
+                beside.unlink(missing_ok=True)  # the aggregator has it open, and is not started again
         if model is not None and round_number >= 0:
             self._write_down(round_number, metrics)
         self._close_round(keep)
@@ -174,6 +184,8 @@ class SimulatedFederation(Federation):
         if best and self._path is not None:
             self.best = self._path
         self.metrics = said.metrics or self.metrics
+        if said.metrics:
+            self.shown.means(self._round.number, said.metrics)
         self.reports = said.reports
         self.finished = True
 
@@ -193,7 +205,8 @@ class SimulatedFederation(Federation):
         text = "" if path is None or given is None else str(path)
 
         def task_of(site: str) -> SiteTask:
-            return SiteTask(self._stage_of(site), Give(number, kind, text, meta or {}))
+            kept = str(self._kept / f"{site}.{self._kept_of[site]}") if site in self._kept_of else ""
+            return SiteTask(self._stage_of(site), Give(number, kind, text, meta or {}, kept))
 
         owing = [site for site in asked if site not in now.received and site not in self._failures]
         late = []
@@ -225,6 +238,7 @@ class SimulatedFederation(Federation):
     def heard(self, one: Heard) -> None:
         """Keep what a site has logged."""
         write_metrics(self.logged, one.site, one.logged.rows)
+        self.shown.heard(one.site, one.logged.rows)
 
     def _hand_over(self, number: int, model: Path) -> Path:
         """Take the model of a task; the one before is needed by nobody any more."""
@@ -251,8 +265,11 @@ class SimulatedFederation(Federation):
         now.received[site] = Update(site, submit.weight, model, submit.params_type, submit.metrics, submit.meta)
         now.evaluates |= {site} if submit.evaluates else set()
         now.submits |= {site} if submit.submits else set()
-        done = {"train": "trained", "evaluate": "evaluated", "submit_model": "submitted"}
-        self.ledger.note(now.number, site, done[submit.kind], weight=submit.weight)
+        if submit.state:
+            if site in self._kept_of:
+                shutil.rmtree(self._kept / f"{site}.{self._kept_of[site]}", ignore_errors=True)
+            self._kept_of[site] = now.number
+        self.ledger.note(now.number, site, DONE[submit.kind], weight=submit.weight)
 
     def _site_lost(self, site: str, status: str, cause: Cause) -> None:
         cause = cause.cut()
@@ -307,6 +324,7 @@ class SimulatedFederation(Federation):
         self.partial = self.partial or (short and self.job.quorum is None)
         self.metrics = metrics
         self.rounds.append({"round": number, "metrics": metrics})
+        self.shown.means(number, metrics)
         self._told(number, metrics)
 
     def _close_round(self, keep: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from flpoc.filtering import FilterSpec
 from flpoc.wire.codec import PLAIN_BYTES, Family
 from flpoc.wire.job_messages import Failed, Give, Logged, Over, Submit, TrainerStart
 
@@ -16,8 +17,11 @@ class Stage:
         start: What the script is told of its job.
         script: The script's file.
         args: Its arguments.
+        command: Program that runs it, with its own arguments; empty: this process.
         env: What it finds in its environment besides what every script does.
         log: The file that gets its output.
+        kept: Where folders go that the script wants kept.
+        filters: What its answers pass.
         once: The script is started for one task, and the worker is free again when it ends. Otherwise the worker
             is this site until it ends itself.
     """
@@ -25,8 +29,11 @@ class Stage:
     start: TrainerStart
     script: str
     args: tuple[str, ...]
+    command: tuple[str, ...]
     env: dict[str, str]
     log: str
+    kept: str
+    filters: tuple[FilterSpec, ...]
     once: bool
 
 

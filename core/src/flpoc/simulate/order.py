@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging.config
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from flpoc.errors import ConfigError, ResourceError, UsageError
+from flpoc.errors import ConfigError, FlpocError, ResourceError, UsageError
 from flpoc.jobs.folder import collect_files, find_job_folder, read_job
 from flpoc.jobs.names import SITE_NAME
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec
-from flpoc.log_modes import check_mode
+from flpoc.log_modes import check_mode, set_script_mode
+from flpoc.settings import read_file
 
 #: So many sites have processes of their own if nobody says how many workers there are.
 MOST_PROCESSES = 32
 #: Where results go if nobody says where.
 ROOT_VARIABLE = "FLPOC_SIMULATOR_WORKSPACE_ROOT"
+_LOGGING_HINT = "it has what logging.config.dictConfig of Python takes"
 DEFAULT_ROOT = "/tmp/flpoc/simulation"  # noqa: S108 - made 0700, and refused when it is somebody else's
 
 
@@ -32,7 +36,7 @@ class Order:
         workers: How many processes at most; 0 for as many as seem right.
         workspace: The folder that gets a folder of results.
         gpus: Graphics processors of the workers, dealt in turn.
-        log_mode: How scripts log; empty for as Python does.
+        log_config: How scripts log: a mode, or a file; empty for as Python does.
         datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
         backend: Name of a plugin that takes the place of the workers; empty for none.
         backend_settings: Its settings.
@@ -43,10 +47,10 @@ class Order:
     workers: int
     workspace: str
     gpus: tuple[tuple[str, ...], ...] = ()
-    log_mode: str = ""
+    log_config: str = ""
     datasets: dict[str, str] = attrs.field(factory=dict)
     backend: str = ""
-    backend_settings: dict[str, object] = attrs.field(factory=dict)
+    backend_settings: dict[str, Any] = attrs.field(factory=dict)
 
 
 def default_workers(sites: int) -> int:
@@ -132,9 +136,27 @@ def root(workspace: str | Path | None) -> Path:
 
 
 def mode_of(log_config: str | None) -> str:
-    """How scripts log.
+    """How scripts log: a mode, or the path of a file.
 
     Raises:
-        FlpocError: There is no such level or mode.
+        FlpocError: It is neither.
     """
+    if log_config and Path(log_config).is_file():
+        return str(Path(log_config).absolute())
     return check_mode(log_config) if log_config else ""
+
+
+def log_as(log_config: str) -> None:
+    """Log so in this process.
+
+    Raises:
+        FlpocError: Python's logging cannot be set up as the file says; code LOG_CONFIG_INVALID.
+    """
+    if log_config and not Path(log_config).is_absolute():
+        set_script_mode(log_config)
+    elif log_config:
+        settings = read_file(Path(log_config))
+        try:
+            logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **settings})
+        except (TypeError, ValueError, AttributeError, ImportError) as error:
+            raise FlpocError(f"{log_config}: {error}", code="LOG_CONFIG_INVALID", hint=_LOGGING_HINT) from error

@@ -18,14 +18,17 @@ import attrs
 
 from flpoc.jobs.attempts import GPUS
 from flpoc.simulate.messages import FROM_WORKER, Ended, Stage
+from flpoc.simulate.passing import cause_of
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.worker import WorkerPlace, collect_output, work
-from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end, stalled
+from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, stalled
 from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
 
 _LENGTH = struct.Struct(">I")
+#: In which /proc counts processor time, on every Linux: a hundredth of a second.
+_TICKS = 100
 _TAIL_BYTES = 64 << 10
 
 
@@ -75,26 +78,28 @@ class _Worker:
 
 
 @attrs.frozen
-class PoolSettings:
+class PoolPlan:
     """What a pool is told once.
 
     Attributes:
         workers: How many processes at most.
         own: Each site has a process of its own for the whole job.
+        code: The job's code.
         folder: Where workers have their folders.
         updates: Where answers go.
+        gates: Where filters work.
         gpus: Graphics processors of the workers, dealt in turn; empty for as it is.
-        log_mode: How scripts log.
         stall: Seconds without any progress after which a site is lost.
         hangs_up: A file that ends when nobody waits for the simulation any more.
     """
 
     workers: int
     own: bool
+    code: Path
     folder: Path
     updates: Path
+    gates: Path
     gpus: tuple[tuple[str, ...], ...]
-    log_mode: str
     stall: float
     hangs_up: int | None = None
 
@@ -106,7 +111,7 @@ class HungUpError(Exception):
 class ProcessPool(Pool):
     """Workers as processes of this machine, forked from this one."""
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolPlan) -> None:
         self._settings = settings
         self._scripts = Scripts()
         self._workers: list[_Worker] = []
@@ -231,9 +236,9 @@ class ProcessPool(Pool):
         if worker.submit is not None and not self._settings.own:
             (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
         assert worker.stage is not None
-        tail = _tail(Path(worker.stage.log))
+        tail = log_tail(Path(worker.stage.log))
         round_number = task.give.round if task is not None and joined else None
-        cause = cause_of_end(worker.site, worker.failed, ending, round_number, tail)
+        cause = cause_of(worker.site, worker.failed, ending, round_number, tail)
         self._waiting.pop(worker.site, None)
         yield Answer(worker.site, "failed", cause=cause)
 
@@ -284,9 +289,9 @@ class ProcessPool(Pool):
         place = WorkerPlace(
             folder=self._settings.folder / str(number),
             updates=self._settings.updates,
+            gates=self._settings.gates,
             output=output,
             environ={} if group is None else {GPUS: ",".join(group)},
-            log_mode=self._settings.log_mode,
         )
         pid = os.fork()
         if pid == 0:
@@ -329,8 +334,9 @@ class ProcessPool(Pool):
         while self._workers and (pause := until - time.monotonic()) > 0:
             found = self._selector.select(pause)
             for worker in dict.fromkeys(key.data for key, _ in found):
-                if worker is None:
-                    return  # nobody waits any more
+                if worker is None:  # nobody waits any more
+                    self._selector.unregister(self._settings.hangs_up)  # type: ignore[arg-type]  # it is what was heard
+                    return
                 yield from (one for one in self._heed(worker) if isinstance(one, Heard))
                 if any(key.fd == worker.alive for key, _ in found):
                     self._bury(worker)
@@ -349,10 +355,10 @@ def _cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
-def _tail(log: Path) -> tuple[str, ...]:
+def log_tail(log: Path) -> tuple[str, ...]:
     """The last lines of a log."""
     try:
         with log.open("rb") as file:

@@ -67,7 +67,11 @@ class Workspace:
         if federation.job.keep_rounds:
             for path in federation.committed_models():
                 os.link(path, results / f"round_{path.name}")
-        (self.folder / "logs").rename(results / "logs")
+        logs = self.folder / "logs"
+        for log in logs.iterdir():
+            if not log.stat().st_size and log.name != "server.log":
+                log.unlink()
+        logs.rename(results / "logs")
         return self._put(results, self._root / (self._name if complete else f"{self._name}.failed"))
 
     def _put(self, results: Path, target: Path) -> Path:

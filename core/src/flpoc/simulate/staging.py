@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from flpoc.client.script import Script
 from flpoc.errors import ResourceError
 from flpoc.runner.trainer import exit_status
 from flpoc.simulate.messages import Stage
-from flpoc.wire.job_messages import Give, Over, Submit, Taken
+from flpoc.simulate.outside import Relay
+from flpoc.simulate.passing import Gates, WithheldError
+from flpoc.wire.job_messages import STATE_FOLDER, Give, Over, Submit, Taken
 
 #: What is said in the name of a script.
 Say = Callable[[Any], None]
@@ -35,23 +38,41 @@ class SimulatedOwner:
     folder: Path
     updates: Path
     stage: Stage
+    gates: Gates
     calls: int = 0
-    script: Script | None = None
+    script: Script | Relay | None = None
+    task: Give | None = None
+
+    def take(self, message: Any) -> None:
+        """Pass on what the engine says."""
+        assert self.script is not None
+        if isinstance(message, Give):
+            self.task = message
+        self.script.take(message)
 
     def request(self, key: str, message: Any) -> None:
         del key
-        assert self.script is not None
-        if not isinstance(message, Submit):
-            return
-        kept = self.updates / f"{message.round}.{self.stage.start.site}.{message.checksum}.safetensors"
+        if isinstance(message, Submit):
+            self._take(message)
+            self.take(Taken(message.round))
+            if self.stage.once:
+                self.take(Over())
+
+    def _take(self, submit: Submit) -> None:
+        path = self.folder / submit.file
+        if self.stage.filters:
+            path, submit = self.gates.passed(self.stage, self.task, path, submit)
+        site = self.stage.start.site
+        name = f"{submit.round}.{site}.{submit.checksum}.safetensors"
         try:
-            (self.folder / message.file).rename(kept)
+            if submit.state:
+                kept = Path(self.stage.kept) / f"{site}.{submit.round}"
+                shutil.rmtree(kept, ignore_errors=True)
+                (self.folder / STATE_FOLDER / str(submit.round)).rename(kept)
+            path.rename(self.updates / name)
         except OSError as error:
-            raise ResourceError(f"{kept.name}: cannot be kept: {error.strerror}") from error
-        self.say(attrs.evolve(message, file=kept.name))
-        self.script.take(Taken(message.round))
-        if self.stage.once:
-            self.script.take(Over())
+            raise ResourceError(f"{name}: cannot be kept: {error.strerror}") from error
+        self.say(attrs.evolve(submit, file=name))
 
     def settle(self, key: str) -> None:
         """Nothing is asked for twice."""
@@ -89,16 +110,20 @@ class Scripts:
             owner: Whom it answers.
             begun: Called when the script can be told something.
         """
+        if stage.command:
+            return self._run_outside(stage, task, owner, begun)
         script = owner.script = Script(owner, owner.folder)
         script.take(stage.start)
         if task is not None:
-            script.take(task)
+            owner.take(task)
         begun()
         with _as_main(stage, script, owner) as main:
             try:
                 exec(self.code(stage.script), main.__dict__)  # noqa: S102 - running the job's script is the purpose
             except SystemExit as end:
                 return exit_status(end)
+            except WithheldError:
+                return 1
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and stage.once:
                     raise
@@ -109,6 +134,16 @@ class Scripts:
                         stream.flush()
         return 0
 
+    def _run_outside(self, stage: Stage, task: Give | None, owner: SimulatedOwner, begun: Callable[[], object]) -> int:
+        relay = owner.script = Relay(owner, stage)
+        if task is not None:
+            owner.take(task)
+        begun()
+        code = relay.run({**os.environ, **stage.env})
+        if code < 0:
+            os.kill(os.getpid(), -code)  # as if it had been this process
+        return code
+
 
 @contextlib.contextmanager
 def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[ModuleType]:
@@ -118,7 +153,7 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
     before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), Path.cwd()
     sys.modules["__main__"] = main
     sys.argv = [stage.script, *stage.args]
-    sys.path[0] = str(Path(stage.script).parent)
+    sys.path.insert(0, str(Path(stage.script).parent))
     os.environ.update(stage.env)
     os.chdir(owner.folder)
     api.use(script)

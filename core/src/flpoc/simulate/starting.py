@@ -33,6 +33,9 @@ def run(
     gpus: str | Sequence[str] = "",
     log_config: str | None = None,
     in_process: bool = False,
+    datasets: Mapping[str, str] | None = None,
+    backend: str = "",
+    backend_settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Simulate a job and wait for its end.
@@ -45,8 +48,12 @@ def run(
         workspace: The folder that gets a folder of results named after the job; None: what
             FLPOC_SIMULATOR_WORKSPACE_ROOT says, or /tmp/flpoc/simulation.
         gpus: Graphics processors for the workers, dealt in turn: ``0,1``, or groups: ``[0,1],[2]``.
-        log_config: Level or mode of the scripts' logs; see :mod:`flpoc.log_modes`.
+        log_config: Level or mode of the scripts' logs, see :mod:`flpoc.log_modes`; or a file with settings of Python's
+            logging: the dictionary of :func:`logging.config.dictConfig`, in JSON, YAML or HOCON.
         in_process: Run everything in this thread, one site after the other, so that breakpoints work.
+        datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
+        backend: Name of an installed simulator that performs the tasks instead of processes of this machine.
+        backend_settings: Its settings.
         progress: Told of every round.
 
     Raises:
@@ -59,7 +66,10 @@ def run(
         workers=workers or 0,
         workspace=str(where),
         gpus=groups_of(gpus),
-        log_mode=mode_of(log_config),
+        log_config=mode_of(log_config),
+        datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
+        backend=backend,
+        backend_settings=dict(backend_settings or {}),
     )
     told = progress or _ignore
     if in_process:
@@ -79,7 +89,7 @@ def _ignore(number: int, rounds: int, metrics: Mapping[str, float]) -> None:
 
 def _start(order: Order, log: Any) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "flpoc.simulate"],
+        [sys.executable, "-P", "-m", "flpoc.simulate"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -94,7 +104,8 @@ def _start(order: Order, log: Any) -> subprocess.Popen[bytes]:
 
 def _environment(order: Order) -> dict[str, str]:
     """That of a job process; but nothing is isolated, so the user's own folders are where they are."""
-    own = {key: os.environ[key] for key in ("HOME", "TMPDIR", "PYTHONPATH", "FLPOC_HOME") if key in os.environ}
+    kept = ("HOME", "TMPDIR", "PYTHONPATH", "FLPOC_HOME", "FLPOC_CONFIG")
+    own = {key: os.environ[key] for key in kept if key in os.environ}
     made = environment(Path(order.workspace), Needs())
     return {key: value for key, value in made.items() if key not in ("HOME", "TMPDIR")} | own
 

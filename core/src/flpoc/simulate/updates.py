@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flpoc.models.header import Header, read_header
+from flpoc.models.header import read_header
 from flpoc.models.tensors import Array, TensorFile, TensorSpec, numpy_dtype
 
 #: Above so many updates of a round they are put into one file: each file of its own takes two descriptors.
@@ -20,8 +20,11 @@ _ALIGNED = 64
 class PackedTensors(TensorFile):
     """One of the models in a pack; its bytes are in the map that all of them share."""
 
-    def __init__(self, pack: Pack, header: Header, head: bytes, name: str, place: int) -> None:
-        super().__init__(-1, header, head, name)
+    __slots__ = ("_pack", "_place")
+
+    def __init__(self, pack: Pack, layout: TensorFile, place: int) -> None:
+        # all that is not the place is shared: there may be tens of thousands
+        self.__dict__ = layout.__dict__
         self._pack = pack
         self._place = place
 
@@ -40,7 +43,7 @@ class Pack:
         path.unlink()  # gone with the last who looks into it
         self._size = 0
         self._maps: dict[int, mmap.mmap] = {}
-        self._layouts: dict[bytes, Header] = {}
+        self._layouts: dict[bytes, TensorFile] = {}
 
     def add(self, path: Path) -> PackedTensors:
         """Take a model in; its file is deleted.
@@ -50,13 +53,14 @@ class Pack:
         """
         with path.open("rb") as file:
             header, head = read_header(file.fileno(), where=path.name)
-            # models of the same layout share what is known of it
-            header = self._layouts.setdefault(head, header)
+            layout = self._layouts.get(head)
+            if layout is None:
+                layout = self._layouts[head] = TensorFile(-1, header, head, "an update")
             place = self._size
             _copy(file.fileno(), self._fd, header.total_bytes, place)
         path.unlink()
         self._size = place + -(-header.total_bytes // _ALIGNED) * _ALIGNED
-        return PackedTensors(self, header, head, path.name, place)
+        return PackedTensors(self, layout, place)
 
     def mapped(self, access: int) -> mmap.mmap:
         """The whole file; asked for when all are in."""

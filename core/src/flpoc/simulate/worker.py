@@ -7,21 +7,21 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 import shutil
 import signal
 import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import attrs
 
-from flpoc.client.script import Script
-from flpoc.log_modes import set_script_mode
 from flpoc.simulate.messages import TO_WORKER, Ended, Stage
+from flpoc.simulate.passing import Gates
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.wire.job_messages import Give, Over
 from flpoc.wire.local import Wire
@@ -36,16 +36,16 @@ class WorkerPlace:
     Attributes:
         folder: Where its scripts run and write their answers.
         updates: Where answers go.
+        gates: Where filters work, and keep what they keep.
         output: The file that gets what its scripts print while they run.
         environ: What is particular to it in its environment.
-        log_mode: How its scripts log; empty for as Python does.
     """
 
     folder: Path
     updates: Path
+    gates: Path
     output: Path
     environ: Mapping[str, str]
-    log_mode: str
 
 
 def work(sock: socket.socket, place: WorkerPlace, scripts: Scripts) -> NoReturn:
@@ -75,15 +75,13 @@ def _become(sock: socket.socket, place: WorkerPlace) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     low = sock.fileno()
     os.closerange(3, low)
-    os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(low + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     os.environ.update(place.environ)
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print_to(place.output)
     if "numpy" in sys.modules:
         # forked processes would otherwise all draw the same numbers where a script has not set its seed
         sys.modules["numpy"].random.seed()
-    if place.log_mode:
-        set_script_mode(place.log_mode)
 
 
 def print_to(path: Path) -> None:
@@ -94,11 +92,25 @@ def print_to(path: Path) -> None:
     os.close(file)
 
 
+@contextlib.contextmanager
+def output_in(log: Path) -> Iterator[None]:
+    """The same for a while."""
+    before = [(number, os.dup(number)) for number in (1, 2)]
+    print_to(log)
+    try:
+        yield
+    finally:
+        for number, kept in before:
+            os.dup2(kept, number)
+            os.close(kept)
+
+
 class _Worker:
     def __init__(self, wire: Wire, place: WorkerPlace, scripts: Scripts) -> None:
         self._wire = wire
         self._place = place
         self._scripts = scripts
+        self._gates = Gates(place.gates, self._say)
 
     def serve(self) -> int:
         while isinstance(stage := self._wire.receive(), Stage):
@@ -132,10 +144,10 @@ class _Worker:
         return code
 
     def _read(self, owner: SimulatedOwner) -> None:
-        assert isinstance(owner.script, Script)
+        message = None
         try:
             while (message := self._wire.receive()) is not None:
-                owner.script.take(message)
+                owner.take(message)
                 if isinstance(message, Over):
                     return
         finally:
@@ -143,7 +155,7 @@ class _Worker:
                 os._exit(1)  # the engine is gone
 
     def _owner(self, stage: Stage) -> SimulatedOwner:
-        return SimulatedOwner(self._say, self._place.folder, self._place.updates, stage)
+        return SimulatedOwner(self._say, self._place.folder, self._place.updates, stage, self._gates)
 
     def _say(self, message: Any) -> None:
         self._wire.send(message)

@@ -39,11 +39,11 @@ _MESSAGE_LIMIT = 2000
 class Gate:
     """Makes filters and applies them, one update after the other."""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: Begin, plugins: Plugins | None = None) -> None:
         self._site = begin.site
         self._state = Path(begin.state).resolve()
         self._secret = begin.secret
-        self._plugins = Plugins.of_kit(begin.plugins)
+        self._plugins = plugins or Plugins.of_kit(begin.plugins)
         #: The filter that is at work, for whoever reports what went wrong.
         self.at_work = ""
 

@@ -18,7 +18,7 @@ from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
-from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, cause_of_end
+from flpoc.wire.endings import END_WITHIN, LAUNCHES, STOP_GRACE, Ending, cause_of_end
 from flpoc.wire.job_messages import (
     FROM_TRAINER,
     Beat,
@@ -39,8 +39,6 @@ log = logging.getLogger("flpoc.site")
 
 #: Names that mean the site's own interpreter.
 PYTHONS = ("python", "python3")
-#: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
-END_WITHIN = 60.0
 
 
 @attrs.frozen
@@ -128,8 +126,8 @@ class TrainerHost:
 
     async def start(self, left: list[Attempt]) -> None:
         """Listen, and adopt what a former agent left running, or launch."""
-        self._attempt = await self._attempts.adopt(left)  # before it can connect: whom nobody knows is sent away
         self._socket = await listen(self._sockets, self._serve)
+        self._attempt = await self._attempts.adopt(left)
         if self._attempt is not None:
             self._adopted = True
             self._attempts.watch(self._attempt, self._process_ended)
@@ -170,6 +168,8 @@ class TrainerHost:
                 env={**self._script.env, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
+                # a program that starts several processes of the script has them talk to each other
+                network="own" if self._script.command else "agent",
             )
         except FlpocError as error:
             self._attempts.forget(attempt)
@@ -265,9 +265,9 @@ class TrainerHost:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        with contextlib.suppress(OSError):  # also of a start that was cut off
-            (self._sockets / SOCKET_NAME).unlink(missing_ok=True)
-            self._sockets.rmdir()
+            with contextlib.suppress(OSError):
+                (self._sockets / SOCKET_NAME).unlink()
+                self._sockets.rmdir()
 
     # -- the process
 

@@ -110,6 +110,8 @@ class _Received:
 
 #: What a site does; None: it sends nothing, and takes no further part.
 Script = Callable[[Task], Reply | None]
+#: Whether a controller is killed at a call: its number, and what is called.
+Kill = Callable[[int, str], bool]
 
 
 def adding(task: Task) -> Reply:
@@ -205,21 +207,25 @@ class Rehearsal:
         assert self.end is not None, "the workflow has come back without calling finish"
         return self
 
-    def attempt(self, workflow: Workflow, kill: Callable[[int, str], bool] = never, *, after: bool = False) -> None:
+    def attempt(self, workflow: Workflow, kill: Kill | None = None, *, after: bool = False) -> None:
         """Let one controller run, and kill it at the first call for which *kill* says so, before it is made or *after*.
 
         Args:
             workflow: What it runs.
-            kill: Given the number of a call, from 0 on, and what is called.
+            kill: Given the number of a call, from 0 on, and what is called; None: the controller lives.
             after: The call has been made, but the controller does not hear of it any more.
         """
         self.attempts += 1
         folder = self.folder / f"attempt-{self.attempts}"
         folder.mkdir(parents=True)
         try:
-            workflow.run(Rehearsed(self, folder, kill, after=after))
+            workflow.run(self.federation(folder, kill or never, after=after))
         except KilledError:
             return
+
+    def federation(self, folder: Path, kill: Kill, *, after: bool) -> Rehearsed:
+        """What one controller sees."""
+        return Rehearsed(self, folder, kill, after=after)
 
     def touched(self) -> str:
         """What has become of updates that should be as they came; empty if they are."""
@@ -246,7 +252,7 @@ class Rehearsal:
 class Rehearsed(Federation):
     """The rehearsal as one controller sees it."""
 
-    def __init__(self, known: Rehearsal, folder: Path, kill: Callable[[int, str], bool], *, after: bool) -> None:
+    def __init__(self, known: Rehearsal, folder: Path, kill: Kill, *, after: bool) -> None:
         self._known = known
         self._kill, self._after = kill, after
         self._handed: dict[Path, Path] = {}

@@ -10,6 +10,8 @@ from flpoc.wire.job_messages import Failed
 
 #: Launches of a script for the same task before its site gives up.
 LAUNCHES = 3
+#: Seconds that a script has to end by itself once nothing more is wanted of it, besides what the job gives it.
+END_WITHIN = 60.0
 #: Seconds that a script gets to end by itself when it is stopped.
 STOP_GRACE = 2.0
 

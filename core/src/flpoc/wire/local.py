@@ -91,10 +91,8 @@ class Link:
             self._writer.close()
 
 
-async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
-    """Listen in *folder*; ``accept(reader, writer)`` serves a connection."""
-    import asyncio
-
+def bound(folder: Path) -> socket.socket:
+    """A socket that listens in *folder*."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / SOCKET_NAME).unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -104,18 +102,24 @@ async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
             sock.bind(f"/proc/self/fd/{handle}/{SOCKET_NAME}")
         finally:
             os.close(handle)
-        sock.setblocking(False)
-        server = await asyncio.start_unix_server(accept, sock=sock, start_serving=False)
+        sock.listen(16)
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
+    """Listen in *folder*; ``accept(reader, writer)`` serves a connection."""
+    import asyncio
+
+    sock = bound(folder)
     try:
-        await server.start_serving()
+        sock.setblocking(False)
+        return await asyncio.start_unix_server(accept, sock=sock)
     except BaseException:
-        # by the server: with the socket alone, the loop would be deaf to the next one that gets its number
-        server.close()
+        sock.close()
         raise
-    return server
 
 
 def connect(path: Path) -> socket.socket:

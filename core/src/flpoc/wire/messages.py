@@ -24,6 +24,8 @@ PROTOCOL = 1
 INLINE_BYTES = 256 << 10
 
 TaskKind = Literal["train", "evaluate", "submit_model"]
+#: What the ledger says of a site that has done its task.
+DONE: dict[str, str] = {"train": "trained", "evaluate": "evaluated", "submit_model": "submitted"}
 #: What a site does that has such a task, for people.
 PHASES: dict[TaskKind, str] = {
     "train": "training",

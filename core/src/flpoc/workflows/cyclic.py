@@ -13,13 +13,13 @@ import attrs
 import msgspec
 
 from flpoc.aggregating import Update
+from flpoc.client.memory import give_back
 from flpoc.errors import IntegrityError
 from flpoc.models.tensors import TensorFile
 from flpoc.workflows import Federation, Workflow
 from flpoc.workflows.cross_site import taking_part, tasks_for
 from flpoc.workflows.ending import Ending, Finish
 from flpoc.workflows.judging import mean_metrics
-from flpoc.workflows.memory import give_back
 from flpoc.workflows.sampling import shuffled
 from flpoc.workflows.settings import CyclicSettings
 from flpoc.workflows.starting import Start
@@ -66,7 +66,7 @@ class Cyclic(Workflow):
             state = self._round(federation, number)
             start.made(number)
             if settings.memory_gc_rounds and (number + 1) % settings.memory_gc_rounds == 0:
-                give_back()
+                give_back(graphics=False)
         self._end(federation, max(federation.next_round, federation.job.rounds), state)
 
     def _end(self, federation: Federation, number: int, state: CyclicState) -> None:

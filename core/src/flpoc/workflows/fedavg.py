@@ -11,11 +11,11 @@ import logging
 import attrs
 import msgspec
 
+from flpoc.client.memory import give_back
 from flpoc.workflows import Federation, Workflow
 from flpoc.workflows.cross_site import taking_part, tasks_for
 from flpoc.workflows.ending import Ending, Finish
 from flpoc.workflows.judging import Means, Standing, better, judge, mean_metrics
-from flpoc.workflows.memory import give_back
 from flpoc.workflows.sampling import sampled
 from flpoc.workflows.settings import FedAvgSettings
 from flpoc.workflows.starting import Start
@@ -77,7 +77,7 @@ class FedAvg(Workflow):
             start.made(number)
             number += 1
             if settings.memory_gc_rounds and number % settings.memory_gc_rounds == 0:
-                give_back()
+                give_back(graphics=False)
         self._end(federation, number, state)
 
     def _round(self, federation: Federation, number: int, state: FedAvgState) -> FedAvgState:

@@ -36,9 +36,16 @@ def mean_metrics(updates: Sequence[Update], weigh: Callable[[Update], float] | N
     if not weighed:
         return {}
     names = set[str].intersection(*({*one.metrics} for one, _ in weighed))
-    total = sum(weight for _, weight in weighed)
-    means = {name: sum(one.metrics[name] * weight for one, weight in weighed) / total for name in sorted(names)}
+    means = {name: _mean([(one.metrics[name], weight) for one, weight in weighed]) for name in sorted(names)}
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+
+
+def _mean(values: Sequence[tuple[float, float]]) -> float:
+    """The weighted mean; of equal values it is that value, to the last bit."""
+    first = values[0][0]
+    if all(value == first for value, _ in values):
+        return first
+    return math.fsum(value * weight for value, weight in values) / math.fsum(weight for _, weight in values)
 
 
 @attrs.frozen

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import numpy as np
@@ -47,10 +48,14 @@ class WeightedMean(Aggregator):
     - Of a tensor that only some sites sent, it is the mean of those; one that nobody sent stays as it was.
     """
 
+    #: As long as nothing is set; what inherits from it need not call its constructor.
+    _factors: Mapping[str, float] = MappingProxyType({})
+    _exclude: re.Pattern[str] | None = None
+
     def __init__(self, settings: MeanSettings | None = None) -> None:
-        settings = settings or MeanSettings()
-        self._factors = settings.weights
-        self._exclude = re.compile(settings.exclude) if settings.exclude else None
+        if settings is not None:
+            self._factors = settings.weights
+            self._exclude = re.compile(settings.exclude) if settings.exclude else None
 
     def weigh(self, update: Update) -> float:
         return update.weight * self._factors.get(update.site, 1.0)

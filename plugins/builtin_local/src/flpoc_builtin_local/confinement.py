@@ -55,7 +55,7 @@ def rules_for(request: LaunchRequest, program: str, settings: LocalSettings) -> 
     grants = grants_for(request, program, settings.readable)
     with contextlib.ExitStack() as stack:
         try:
-            rules = stack.enter_context(ruleset(kernel.abi, grants, tcp=False))
+            rules = stack.enter_context(ruleset(kernel.abi, grants, tcp=request.network == "own"))
         except OSError as error:
             raise LaunchError(
                 f"{request.name}: it cannot be confined: {error.strerror}",

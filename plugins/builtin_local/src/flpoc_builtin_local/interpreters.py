@@ -27,7 +27,7 @@ def folders_of(program: Path) -> Iterator[Path]:
             yield from _of_prefix(prefix)
         for folder in packages:
             yield from _linked_from(folder)
-    if program == Path(sys.executable):  # what this very process imports from, however it came to be
+    if program.parent == Path(sys.executable).parent:  # what this process imports from, however it came to be
         for folder in map(Path, sys.path):
             if folder.name in _PACKAGES:
                 yield folder

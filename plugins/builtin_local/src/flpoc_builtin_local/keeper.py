@@ -87,9 +87,9 @@ class Request:
         if fields[-1] != b"end":
             raise ValueError("the launcher went away before it had said what to start")
         self.program, self.workdir, self.log, self.stem, self.head = fields[:5]
-        self.log_limit, self.data_limit, self.rules, count = (int(field) for field in fields[5:9])
-        self.argv = fields[9 : 9 + count]
-        self.env = dict(pair.split(b"=", 1) for pair in fields[9 + count : -1])
+        self.log_limit, self.data_limit, self.rules, self.own_network, count = (int(field) for field in fields[5:10])
+        self.argv = fields[10 : 10 + count]
+        self.env = dict(pair.split(b"=", 1) for pair in fields[10 + count : -1])
 
 
 class Log:
@@ -291,7 +291,7 @@ def _become(request: Request, output: int, tell: int, keeper: int, libc: Any) ->
             step = b"confine"
             from flpoc_builtin_local.restricting import confine
 
-            confine(request.rules, libc)
+            confine(request.rules, libc, own_network=bool(request.own_network))
             step = b"program"
         os.execve(request.program, request.argv, request.env)  # noqa: S606 - a program, never a shell
     except OSError as error:

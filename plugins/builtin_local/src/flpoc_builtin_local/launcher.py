@@ -238,6 +238,7 @@ def pack(request: LaunchRequest, program: str, stem: Path, rules: int | None) ->
         str(request.log_limit),
         str(int(gib * (1 << 30)) if gib else 0),
         str(-1 if rules is None else rules),
+        str(int(request.network == "own")),
         str(len(request.argv)),
         *request.argv,
         *(f"{key}={value}" for key, value in request.env.items()),

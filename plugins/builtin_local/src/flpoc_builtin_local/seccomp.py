@@ -23,7 +23,7 @@ _IO_URING_SETUP = 425
 #: Calls of x32 programs begin here: other numbers for the same calls.
 _FIRST_OF_X32 = 0x40000000
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
-_DATAGRAM, _TYPE_BITS = 2, 0xF
+_STREAM, _DATAGRAM, _TYPE_BITS = 1, 2, 0xF
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
@@ -36,8 +36,12 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def close_gaps(libc: Any) -> None:
+def close_gaps(libc: Any, *, streams: bool = False) -> None:
     """Give up these calls for good; the process gains no privileges any more, which the kernel asks for.
+
+    Args:
+        libc: Of this process.
+        streams: It may make sockets of TCP: there is nobody it could reach.
 
     Raises:
         OSError: The kernel refuses; this process must not go on.
@@ -45,25 +49,28 @@ def close_gaps(libc: Any) -> None:
     machine = _MACHINES.get(os.uname().machine)
     if machine is None:
         return
-    code = _instructions(*machine)
+    code = _instructions(*machine, _STREAM if streams else _DATAGRAM)
     program = _Program(len(code) // 8, code)
     if libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0):
         raise OSError(ctypes.get_errno(), "refused")
 
 
-def _instructions(machine: int, socket: int, prlimit: int) -> bytes:
-    """The filter: after each comparison, how many instructions are skipped if it is true, and if not."""
+def _instructions(machine: int, socket: int, prlimit: int, kind: int) -> bytes:
+    """The filter: after each comparison, how many instructions are skipped if it is true, and if not.
+
+    *kind* is that of sockets which may be made besides datagrams.
+    """
     fail = [_FAIL | number for number in (errno.EPERM, errno.ENOSYS, errno.EACCES)]
     steps = (
         (_LOAD, 0, 0, _MACHINE), (_EQUAL, 1, 0, machine), (_RETURN, 0, 0, fail[0]),
         (_LOAD, 0, 0, _NUMBER), (_AT_LEAST, 1, 0, _FIRST_OF_X32),
         # it makes sockets without a call that a filter sees
         (_EQUAL, 0, 1, _IO_URING_SETUP), (_RETURN, 0, 0, fail[1]),
-        (_EQUAL, 2, 0, socket), (_EQUAL, 11, 0, prlimit), (_RETURN, 0, 0, _ALLOW),
+        (_EQUAL, 2, 0, socket), (_EQUAL, 12, 0, prlimit), (_RETURN, 0, 0, _ALLOW),
         # a socket: unix, netlink, or datagrams
-        (_LOAD, 0, 0, _FIRST), (_EQUAL, 7, 0, _UNIX), (_EQUAL, 6, 0, _NETLINK),
-        (_EQUAL, 1, 0, _INET), (_EQUAL, 0, 3, _INET6),
-        (_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _TYPE_BITS), (_EQUAL, 1, 0, _DATAGRAM),
+        (_LOAD, 0, 0, _FIRST), (_EQUAL, 8, 0, _UNIX), (_EQUAL, 7, 0, _NETLINK),
+        (_EQUAL, 1, 0, _INET), (_EQUAL, 0, 4, _INET6),
+        (_LOAD, 0, 0, _SECOND), (_AND, 0, 0, _TYPE_BITS), (_EQUAL, 2, 0, kind), (_EQUAL, 1, 0, _DATAGRAM),
         (_RETURN, 0, 0, fail[2]), (_RETURN, 0, 0, _ALLOW),
         # limits: of this process, or only asked for
         (_LOAD, 0, 0, _FIRST), (_EQUAL, 4, 0, 0),

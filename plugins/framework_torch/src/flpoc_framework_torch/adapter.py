@@ -47,6 +47,9 @@ class TorchFramework(Framework):
             )
         return {name: _array(name, value) for name, value in params.items()}
 
+    def seed(self, value: int) -> None:
+        torch.manual_seed(value)
+
     def read_checkpoint(self, path: Path) -> Mapping[str, Array]:
         return self.to_arrays(checkpoints.read(path))
 

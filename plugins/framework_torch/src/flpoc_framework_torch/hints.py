@@ -9,6 +9,9 @@ _OTHER_MODEL: Final = """
 the received model is not the script's: compare the sizes and names above. A job starts from its initial model, or from
 what the first site sends: after a change of the model, make that anew, too
 """
+_ARRAYS: Final = """
+the script receives NumPy arrays: say `framework = pytorch` in the job, or turn them, torch.from_numpy(...)
+"""
 _MEMORY: Final = """
 take smaller batches or a smaller model; other jobs may be on the same graphics card: let the job ask for one of its own
 (`gpus = 1`)
@@ -35,6 +38,7 @@ send the tensors as they are: params=model.state_dict()
 
 #: By what stands in the message of an error; the first that is found counts.
 _HINTS: Final = {
+    r"received <class 'numpy.ndarray'>": _ARRAYS,
     r"loading state_dict for": _OTHER_MODEL,
     r"out of memory": _MEMORY,
     r"deserialize object on a CUDA device": _SAVED_ON_A_CARD,

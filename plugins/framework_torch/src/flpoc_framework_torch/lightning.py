@@ -151,8 +151,9 @@ class Exchange:
         """The gradient of mu/2 |w - w_received|^2 (Li et al. 2020, arXiv:1812.06127)."""
         if not self._near:
             return
-        for one in (one for group in optimizer.param_groups for one in group["params"] if one.grad is not None):
-            one.grad.add_(one.detach() - self._near[id(one)], alpha=self._mu)
+        for one in (one for group in optimizer.param_groups for one in group["params"]):
+            if one.grad is not None and id(one) in self._near:
+                one.grad.add_(one.detach() - self._near[id(one)], alpha=self._mu)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         script = _script()
