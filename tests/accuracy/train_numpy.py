@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from problem import batches, forward, load, parts
@@ -12,10 +13,11 @@ from problem import batches, forward, load, parts
 import flpoc.client as flare
 
 ask = json.loads(sys.argv[1])
+folder = ask["folder"] or str(Path(__file__).parent)
 flare.init()
 site = int(flare.get_site_name().rpartition("-")[2]) - 1
-data = load(ask["data"], ask["seed"])
-mine = parts(ask["data"], ask["seed"], ask["sites"], ask["split"])[site]
+data = load(folder, ask["data"], ask["seed"])
+mine = parts(folder, ask["data"], ask["seed"], ask["sites"], ask["split"])[site]
 rows, labels = data.rows[mine], data.labels[mine]
 while flare.is_running():
     model = flare.receive()

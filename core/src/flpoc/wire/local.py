@@ -116,10 +116,17 @@ async def listen(folder: Path, accept: Any) -> asyncio.AbstractServer:
     sock = bound(folder)
     try:
         sock.setblocking(False)
-        return await asyncio.start_unix_server(accept, sock=sock)
+        server = await asyncio.start_unix_server(accept, sock=sock, start_serving=False)
     except BaseException:
         sock.close()
         raise
+    try:
+        await server.start_serving()
+    except BaseException:
+        # by the server: with the socket alone, the loop would be deaf to the next one that gets its number
+        server.close()
+        raise
+    return server
 
 
 def connect(path: Path) -> socket.socket:
