@@ -22,7 +22,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A user of this interpreter's flpoc, whose home and temporary folder are empty."""
     for name in ("home", "temporary"):
         (tmp_path / name).mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLPOC_STARTUP", "FLPOC_POC"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLPOC_STARTUP", "FLPOC_POC_W"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
 

@@ -41,8 +41,8 @@ APART = {
 }
 
 TOP = {
-    "files": {".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "pyproject.toml"}
-    | {"requirements-dev.txt"},
+    "files": {".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "conftest.py"}
+    | {"pyproject.toml", "requirements-dev.txt"},
     "folders": {".ci", "core", "docs", "plugins", "tests"},
 }
 MADE = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__", "build", "dist", "results"}

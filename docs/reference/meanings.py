@@ -135,6 +135,7 @@ USER_VARIABLES = {
     "FLPOC_CONFIG": "The configuration file, instead of `~/.flpoc/config.conf`.",
     "FLPOC_EXPORT_DIR": "Programs that run a recipe write its job folder below this folder instead, and end.",
     "FLPOC_HOME": "A folder with `examples/`, where relative job folders are looked for last.",
+    "FLPOC_POC_PORT": "The port that a proof of concept without a project file takes if it is free, instead of 8002.",
     "FLPOC_POC_WORKSPACE": "The workspace of the proof of concept; before the configured one.",
     "FLPOC_SIMULATOR_WORKSPACE_ROOT": "Where simulations leave their results, instead of `/tmp/flpoc/simulation`.",
     "FLPOC_STARTUP_KIT_DIR": "The startup kit that commands use; before the active one.",

@@ -94,7 +94,11 @@ class User:
         self.workspace = folder / "ws"
         for one in (self.home, self.here):
             one.mkdir(parents=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLPOC_", "PYTHONUNBUF"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "FLPOC_POC_PORT" or not name.startswith(("FLPOC_", "PYTHONUNBUF"))
+        }
         mark = {name: value for name, value in os.environ.items() if name.startswith("FLPOC_TESTS")}
         more = {"HOME": str(self.home), "FLPOC_POC_WORKSPACE": str(self.workspace), "COLUMNS": "100"}
         self.environment = {**kept, **mark, **more}

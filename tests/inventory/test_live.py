@@ -101,7 +101,11 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Said]]:
     (folder / "home").mkdir()
     (folder / "home" / "project.yml").write_text(project_file(port), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FLPOC_") and name != "FLPOC_TESTS_RUN"]:
+        for name in [
+            name
+            for name in os.environ
+            if name.startswith("FLPOC_") and name not in {"FLPOC_TESTS_RUN", "FLPOC_POC_PORT"}
+        ]:
             patch.delenv(name)
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("FLPOC_POC_WORKSPACE", str(folder / "poc"))

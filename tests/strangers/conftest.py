@@ -42,7 +42,11 @@ class Stranger:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLPOC_", "PYTHON", "PIP_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "FLPOC_POC_PORT" or not name.startswith(("FLPOC_", "PYTHON", "PIP_"))
+        }
         mark = {name: value for name, value in os.environ.items() if name == "FLPOC_TESTS_RUN"}
         path = f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"
         home, poc = str(self.folder / "home"), str(self.folder / "poc")

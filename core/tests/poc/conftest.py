@@ -47,7 +47,9 @@ class Place:
         self.workspace = workspace
         self.home = home
         home.mkdir(exist_ok=True)
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith("FLPOC_")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("FLPOC_")}
+        if port := os.environ.get("FLPOC_POC_PORT"):  # testers side by side have different ones
+            self.env["FLPOC_POC_PORT"] = port
         self.env |= {"HOME": str(home), "FLPOC_POC_WORKSPACE": str(workspace)}
 
     def begin(self, *words: str, text: bool = False, **more: str) -> subprocess.Popen[str]:

@@ -84,15 +84,28 @@ def test_two_workspaces_of_a_user_get_different_ports(make_place):
 
 def test_another_port_is_said_with_the_reason(place):
     with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            other.bind(("", 8002))
-            other.listen()
-        except OSError:
-            pytest.skip("port 8002 is in use on this machine")
-        answer = place.run("prepare")
-    assert answer.data["port"] > 8002
+        other.bind(("", 0))
+        other.listen()
+        wanted = other.getsockname()[1]
+        answer = place.run("prepare", FLPOC_POC_PORT=str(wanted))
+    assert answer.data["port"] > wanted
+    assert f"Port {wanted} belongs to" in answer.err
     assert f"(pid {os.getpid()}); this POC has port {answer.data['port']}" in answer.err
+
+
+def test_the_environment_says_which_port_is_taken_if_it_is_free(place):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        free = other.getsockname()[1]
+    assert place.run("prepare", FLPOC_POC_PORT=str(free)).data["port"] == free
+
+
+@pytest.mark.parametrize("port", ["no", "0", "65536", "80.5"])
+def test_a_port_of_the_environment_that_is_none_is_refused(place, port):
+    answer = place.run("prepare", text=True, FLPOC_POC_PORT=port)
+    assert answer.code == 4
+    assert "FLPOC_POC_PORT: " in answer.err
+    assert not place.workspace.exists()
 
 
 def test_a_port_of_a_project_file_is_never_changed(place):

@@ -243,13 +243,16 @@ def is_running(folder: Path, plugins: Plugins) -> bool:
 
 def _choose_port(configuration: Configuration, folder: Path) -> tuple[int, list[str]]:
     from flpoc.ports import is_free, next_free, who_has
+    from flpoc.provision.names import check_port
 
+    given = os.environ.get("FLPOC_POC_PORT", "")
+    wanted = check_port(int(given) if given.isdecimal() else given, "FLPOC_POC_PORT") if given else DEFAULT_PORT
     others = places.other_ports(configuration, folder)
-    if DEFAULT_PORT not in others and is_free(DEFAULT_PORT):
-        return DEFAULT_PORT, []
-    port = next_free(DEFAULT_PORT + 1, others)
-    owner = f"the POC in {others[DEFAULT_PORT]}" if DEFAULT_PORT in others else who_has(DEFAULT_PORT)
-    return port, [f"Port {DEFAULT_PORT} belongs to {owner}; this POC has port {port}."]
+    if wanted not in others and is_free(wanted):
+        return wanted, []
+    port = next_free(wanted + 1, others)
+    owner = f"the POC in {others[wanted]}" if wanted in others else who_has(wanted)
+    return port, [f"Port {wanted} belongs to {owner}; this POC has port {port}."]
 
 
 def port_preflight(port: int) -> dict[str, Any]:

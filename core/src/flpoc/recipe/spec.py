@@ -179,7 +179,10 @@ class Recipe:
     # -- filters
 
     def add_client_output_filter(
-        self, filter: FilterSpec | str, tasks: Sequence[str] = (), clients: Sequence[str] | None = None  # noqa: A002
+        self,
+        filter: FilterSpec | str,  # noqa: A002
+        tasks: Sequence[str] = (),
+        clients: Sequence[str] | None = None,
     ) -> None:
         """Have every site apply a filter to its updates before they leave: its name, or a FilterSpec with settings.
 

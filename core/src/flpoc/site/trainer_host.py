@@ -126,10 +126,10 @@ class TrainerHost:
 
     async def start(self, left: list[Attempt]) -> None:
         """Listen, and adopt what a former agent left running, or launch."""
+        self._attempt = await self._attempts.adopt(left)  # before it can connect: whom nobody knows is sent away
+        self._adopted = self._attempt is not None
         self._socket = await listen(self._sockets, self._serve)
-        self._attempt = await self._attempts.adopt(left)
         if self._attempt is not None:
-            self._adopted = True
             self._attempts.watch(self._attempt, self._process_ended)
         else:
             await self._launch()
@@ -265,9 +265,9 @@ class TrainerHost:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-            with contextlib.suppress(OSError):
-                (self._sockets / SOCKET_NAME).unlink()
-                self._sockets.rmdir()
+        with contextlib.suppress(OSError):  # also of a start that was cut off
+            (self._sockets / SOCKET_NAME).unlink(missing_ok=True)
+            self._sockets.rmdir()
 
     # -- the process
 
