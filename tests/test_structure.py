@@ -403,8 +403,8 @@ def test_nothing_sleeps_to_wait():
         CORE / "site" / "departures.py": "a full disk does not say when there is room again",
         CORE / "site" / "agent.py": "reconnecting is paced, so that a server that comes back is not run over",
         ROOT / "plugins/builtin_local/src/flpoc_builtin_local/processes.py": "kernels without pidfd are asked again",
-            DOCKER / "keeper.py": "an engine that is away does not say when it is back",
-            DOCKER / "launcher.py": "an engine that is away does not say when it is back",
+        DOCKER / "keeper.py": "an engine that is away does not say when it is back",
+        DOCKER / "launcher.py": "an engine that is away does not say when it is back",
     }
     wrong = [
         place(path, node)

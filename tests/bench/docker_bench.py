@@ -28,7 +28,7 @@ def first_task(bench: Bench) -> Iterator[Figure]:
         with engines.engine() as engine:
             with place() as where:
                 where.env["DOCKER_HOST"] = engine.address
-                docker = _first_tasks(bench, where, "-d", engines.IMAGE)
+                docker = _first_tasks(bench, where, "-d", engines.make_image(engine))
             with place() as where:
                 local = _first_tasks(bench, where)
     except engines.NoEngineError as error:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,22 @@ import attrs
 import engine as engines
 import pytest
 import yaml
-from machine.federation import free_port
+from machine.federation import free_port, write_job
 
 from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc_builtin_docker.building import _run, names_in, needed
+
+TRAIN = """
+import numpy as np
+import flpoc.client as flare
+
+flare.init()
+while flare.is_running():
+    flare.receive()
+    flare.send(flare.FLModel(params={"w": np.ones(4)}))
+"""
 
 
 def flpoc(engine: engines.Engine | None, home: Path, *words: str) -> dict[str, Any]:
@@ -82,23 +93,88 @@ def test_a_prepared_kit_holds_its_owners_files_only(kits: Path, tmp_path: Path) 
     assert done["data"]["image"] == "mine:7"
 
 
-def test_prepared_kits_start_with_one_command(engine: engines.Engine, kits: Path, tmp_path: Path) -> None:
-    if not shutil.which("docker"):
-        pytest.skip("the program docker is not installed")
-    engine.api.create_network("deployed", driver="bridge")
-    env = {**os.environ, "DOCKER_HOST": engine.address}
+@pytest.fixture
+def deployed(engine: engines.Engine, image: str, kits: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The server started by its script; gives what scripts find in their environment."""
+    env = {**os.environ, "DOCKER_HOST": engine.address, "FLPOC_NETWORK": "deployed"}
+    for name in ("server", "site-1"):
+        words = ["deploy", "prepare", str(kits / name), "-d", image, "--output", str(tmp_path / name)]
+        assert flpoc(engine, tmp_path, *words)["status"] == "ok"
     try:
-        for name in ("server", "site-1"):
-            words = ["deploy", "prepare", str(kits / name), "-d", engines.IMAGE, "--output", str(tmp_path / name)]
-            assert flpoc(engine, tmp_path, *words)["status"] == "ok"
-            argv = [str(tmp_path / name / "start_docker.sh"), "--network", "deployed", "--network-alias", name]
-            subprocess.run(argv, env=env, check=True, capture_output=True, timeout=100)
-        admin = kits / "admin@nvidia.com"
-        (admin / "local").mkdir(exist_ok=True)
-        (admin / "local" / "connect.json").write_text(json.dumps({"host": "localhost"}))
-        with Session.open(admin, timeout=100.0) as session:
-            session.wait_ready(["site-1"], 100.0)
+        run([str(tmp_path / "server" / "start_docker.sh")], env)
+        yield env
     finally:
         for one in engine.api.containers(all=True):
             engine.api.remove_container(one["Id"], v=True, force=True)
-        engine.api.remove_network("deployed")
+        for network in engine.api.networks():
+            if network["Driver"] == "bridge":
+                engine.api.remove_network(network["Id"])
+
+
+def run(argv: list[str], env: dict[str, str], folder: Path | None = None) -> None:
+    done = subprocess.run(argv, env=env, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def becomes_ready(kits: Path) -> None:
+    """Wait until the site is connected, and let it run a job."""
+    admin = kits / "admin@nvidia.com"
+    (admin / "local").mkdir(exist_ok=True)
+    (admin / "local" / "connect.json").write_text(json.dumps({"host": "localhost"}))
+    job = write_job(kits / "job", TRAIN, sites=["site-1"], rounds=1)
+    with Session.open(admin, timeout=100.0) as session:
+        session.wait_ready(["site-1"], 100.0)
+        session.wait_for_job(session.submit_job(job), 100.0)
+
+
+def test_prepared_kits_start_with_one_command(
+    engine: engines.Engine, deployed: dict[str, str], kits: Path, tmp_path: Path
+) -> None:
+    run([str(tmp_path / "site-1" / "start_docker.sh")], deployed)
+    becomes_ready(kits)
+    for one in engine.api.containers():
+        found = engine.api.inspect_container(one["Id"])
+        assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+        assert not found["Config"]["User"].startswith("0")
+        assert list(found["NetworkSettings"]["Networks"]) == ["deployed"]
+
+
+def test_the_compose_file_starts_the_same(deployed: dict[str, str], kits: Path, tmp_path: Path) -> None:
+    compose = compose_program()
+    owner = (tmp_path / "server" / "startup").stat()  # the script has found out who may run it
+    if os.getuid() == 0:
+        for path in (tmp_path / "site-1", *(tmp_path / "site-1").rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid)
+    socket = deployed["DOCKER_HOST"].removeprefix("unix://")
+    env = {
+        **deployed,
+        "FLPOC_USER": f"{owner.st_uid}:{owner.st_gid}",
+        "FLPOC_DOCKER_GROUP": str(os.stat(socket).st_gid),
+        "FLPOC_DOCKER_SOCKET": socket,
+        "PWD": str(tmp_path / "site-1"),
+    }
+    try:
+        run([*compose, "config"], env, tmp_path / "site-1")
+        run([*compose, "up", "-d"], env, tmp_path / "site-1")
+        run(["docker", "network", "connect", "deployed", "flpoc-example_project-site-1"], env)
+        becomes_ready(kits)
+    finally:
+        run([*compose, "down"], env, tmp_path / "site-1")
+
+
+def compose_program() -> list[str]:
+    """Docker Compose, as the plugin of the program docker or as a program; installed where that is possible."""
+    for argv in (["docker", "compose"], ["docker-compose"]):
+        if (
+            shutil.which(argv[0])
+            and not subprocess.run([*argv, "version"], capture_output=True, check=False).returncode
+        ):
+            return argv
+    if os.getuid() == 0 and shutil.which("apt-get"):
+        install = ["apt-get", "install", "-y", "--no-install-recommends", "docker-compose"]
+        subprocess.run(
+            install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False
+        )
+    if not shutil.which("docker-compose"):
+        pytest.skip("NO DOCKER COMPOSE, and it cannot be installed: the compose file is read by no program")
+    return ["docker-compose"]

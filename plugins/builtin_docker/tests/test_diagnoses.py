@@ -10,6 +10,7 @@ from typing import Any
 
 import engine as engines
 import pytest
+from registry import registry
 
 from flpoc.errors import LaunchError
 from flpoc.launching import Handle, LaunchRequest, Needs, State
@@ -78,6 +79,21 @@ def test_an_image_that_cannot_be_fetched(engine: engines.Engine) -> None:
     with pytest.raises(LaunchError, match=r"127\.0\.0\.1:9/none.*cannot be fetched") as caught:
         launcher(engine, "127.0.0.1:9/none:1").make_ready(print)
     assert "registry" in caught.value.hint
+
+
+def test_an_image_is_fetched_before_it_is_needed_and_it_is_said_how_far_it_is(engine: engines.Engine) -> None:
+    said: list[str] = []
+    with registry(os.urandom(1 << 20)) as address:
+        name = f"{address}/tools/mine:3"
+        here = launcher(engine, name)
+        assert here.make_ready(said.append) == {"engine": engine.address, "image": name}
+        assert said[0] == f"fetching {name}"
+        assert any("Downloading" in one and "MB" in one for one in said), said
+        assert "Pull complete" in " ".join(said)
+        said.clear()
+        here.make_ready(said.append)
+    assert said == []  # it is there
+    engine.api.remove_image(name)
 
 
 def test_an_image_without_flpoc(ask: Ask, engine: engines.Engine) -> None:

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ tries("write to the code", lambda: open(os.environ["FLPOC_CODE"] + "/mine", "w")
 tries("write beside its folder", lambda: open("../mine", "w"))
 tries("write to its folder", lambda: open("mine", "w").write("x"))
 tries("mount", lambda: os.mkdir("/proc/mine"))
+found["user"] = f"{os.getuid()}:{os.getgid()}"
 found["processes"] = str(len([one for one in os.listdir("/proc") if one.isdigit()]))
 found["capabilities"] = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("CapBnd"))
 flare.init()
@@ -69,21 +71,39 @@ while flare.is_running():
     flare.send(flare.FLModel(params={"w": np.zeros(2)}))
 """
 
-Flpoc = Callable[..., dict[str, Any]]
+#: A user who is nobody in particular, and a group of those who may use the engine.
+SOMEBODY, GROUP = 12345, 12346
+AS_ROOT = os.getuid() == 0
+#: As whom containers run that the user of these tests starts.
+IN_CONTAINERS = "10000:10000" if AS_ROOT else f"{os.getuid()}:{os.getgid()}"
+
+
+def as_somebody(*groups: int) -> list[str]:
+    """What starts a program as that user, who may read everything, as the interpreter may lie in root's own folder."""
+    who = [f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", f"--groups={','.join(map(str, groups or (SOMEBODY,)))}"]
+    return ["setpriv", *who, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
 
 class Poc:
     """A workspace whose services are containers."""
 
-    def __init__(self, folder: Path, engine: engines.Engine) -> None:
-        self.folder, self.engine = folder / "poc", engine
+    def __init__(self, folder: Path, engine: engines.Engine, before: list[str] | None = None) -> None:
+        self.folder, self.engine, self._before = folder / "poc", engine, before or []
         self._env = {
             **os.environ, "HOME": str(folder), "FLPOC_POC_WORKSPACE": str(self.folder), "DOCKER_HOST": engine.address
         }  # fmt: skip
 
     def __call__(self, *words: str) -> dict[str, Any]:
         """Run a command; gives its answer."""
-        argv = [sys.executable, "-c", "from flpoc.cli.main import main; main()", "--format", "json", *words]
+        argv = [
+            *self._before,
+            sys.executable,
+            "-c",
+            "from flpoc.cli.main import main; main()",
+            "--format",
+            "json",
+            *words,
+        ]
         done = subprocess.run(argv, env=self._env, capture_output=True, text=True, timeout=200, check=False)
         assert done.stdout, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
@@ -104,14 +124,28 @@ class Poc:
         ident = self("job", "submit", "-j", str(job))["data"]["job_id"]
         return ident, self("job", "wait", ident, "--timeout", "150")
 
+    def images(self, ident: str) -> dict[str, str]:
+        """In which image the job's processes ran, by name of the participant."""
+        filters = {"event": "create", "label": f"org.flpoc.job={ident}"}
+        told = self.engine.api.events(since=0, until=int(time.time()) + 1, filters=filters, decode=True)
+        return {one["Actor"]["Attributes"]["org.flpoc.site"]: one["from"] for one in told}
+
+
+def write_policy(kit: Path, **settings: Any) -> None:
+    path = kit / "local" / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
 
 @pytest.fixture(scope="module")
-def poc(engine: engines.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poc]:
+def poc(engine: engines.Engine, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poc]:
     """A POC that runs; when it is stopped and removed, nothing of it is left on the engine."""
     found = Poc(tmp_path_factory.mktemp("containers"), engine)
-    prepared = found("poc", "prepare", "-n", "2", "-d", engines.IMAGE)
+    prepared = found("poc", "prepare", "-n", "2", "-d", image)
     assert prepared["status"] == "ok", prepared
     assert prepared["data"]["launcher"] == "docker"
+    for tag in ("mine", "lung", "other"):
+        engine.api.tag(image, "images", tag)
+    write_policy(found.kits / "site-1", images={"allowed": ["images:mi*"], "studies": {"default": "images:lung"}})
     try:
         started = found("poc", "start", "--timeout", "150")
         assert started["status"] == "ok", started
@@ -133,6 +167,7 @@ def test_each_service_has_a_container_on_a_network_of_their_own(poc: Poc) -> Non
     assert len(found) == 3
     assert len(networks) == 1
     assert {one["Labels"]["org.flpoc.participant"] for one in found} == {"server", "site-1", "site-2"}
+    assert {poc.engine.api.inspect_container(one["Id"])["Config"]["User"] for one in found} == {IN_CONTAINERS}
     again = poc("poc", "start", "--timeout", "150")
     assert set(again["data"]["already_running"]) == {"server", "site-1", "site-2"}
 
@@ -141,6 +176,7 @@ def test_the_same_job_gives_the_same_model_as_with_local_processes(poc: Poc, tmp
     job = write_job(tmp_path / "job", TRAIN, sites=["site-1", "site-2"], rounds=2, seed=11)
     ident, waited = poc.run(job)
     assert waited["status"] == "ok", waited
+    assert poc.images(ident) == {"server": engines.IMAGE, "site-1": "images:lung", "site-2": engines.IMAGE}
     poc("job", "download", ident, "-o", str(tmp_path / "docker"))
     with federation(tmp_path / "local") as here, here.session() as session:
         local = session.submit_job(job)
@@ -171,18 +207,58 @@ def test_a_job_cannot_get_out(poc: Poc, tmp_path: Path) -> None:
         "the other site's state": "FileNotFoundError",
         "jobs of this site": f"{ident}.1",
         "other files of this site": "",
-        "write to the image": "OSError",
-        "write to the code": "OSError",
+        "write to the image": found["write to the image"],
+        "write to the code": found["write to the code"],
         "write beside its folder": found["write beside its folder"],  # in the container, perhaps
         "write to its folder": "1",
         "mount": found["mount"],
+        "user": IN_CONTAINERS,
         "processes": "2",
         "capabilities": "0" * 16,
         "data": "/data/default/poc",
         "in it": "granted",
     }
+    assert {found[f"write to the {what}"] for what in ("image", "code")} <= {"OSError", "PermissionError"}
     assert found["mount"].endswith("Error")
     assert [one for one in poc.folder.rglob("mine") if one.parent.name != "1"] == []
+
+
+def test_the_site_decides_in_which_image_a_job_runs(poc: Poc, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", TRAIN, sites=["site-1"], rounds=1, image="images:mine")
+    ident, waited = poc.run(job)
+    assert waited["status"] == "ok", waited
+    assert poc.images(ident)["site-1"] == "images:mine"
+    job = write_job(tmp_path / "refused", TRAIN, sites=["site-1"], rounds=1, image="images:other")
+    ident, waited = poc.run(job)
+    assert waited["status"] == "error"
+    assert "site-1 does not run jobs in the image 'images:other'" in json.dumps(waited)
+    assert "site-1" not in poc.images(ident)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can act as somebody else")
+def test_a_user_in_the_group_of_the_engine_may_do_the_same(engine: engines.Engine, image: str, tmp_path: Path) -> None:
+    socket = engine.address.removeprefix("unix://")
+    group = os.stat(socket).st_gid
+    os.chown(socket, 0, GROUP)
+    os.chown(tmp_path, SOMEBODY, SOMEBODY)
+    refused = Poc(tmp_path, engine, as_somebody())("poc", "prepare", "-n", "1", "-d", image)
+    assert f"no permission on the socket of the Docker engine, {socket}" in refused["message"]
+    assert "group docker" in refused["hint"]
+    poc = Poc(tmp_path, engine, as_somebody(GROUP))
+    try:
+        assert poc("poc", "prepare", "-n", "1", "-d", image)["status"] == "ok"
+        started = poc("poc", "start", "--timeout", "150")
+        assert started["status"] == "ok", started
+        users = {engine.api.inspect_container(one["Id"])["Config"]["User"] for one in poc.containers()}
+        assert f"{SOMEBODY}:{SOMEBODY}" in users
+        _, waited = poc.run(write_job(tmp_path / "job", TRAIN, sites=["site-1"], rounds=1))
+        assert waited["status"] == "ok", waited
+        assert {one.stat(follow_symlinks=False).st_uid for one in poc.folder.rglob("*")} == {SOMEBODY}
+    finally:
+        poc("poc", "stop")
+        removed = poc("poc", "clean", "--force")
+        os.chown(socket, 0, group)
+    assert removed["data"]["status"] == "removed"
 
 
 WAITS = """
@@ -202,8 +278,6 @@ while flare.is_running():
 
 
 def _wait_for(path: Path) -> None:
-    import time
-
     until = time.monotonic() + 120
     while not path.exists():
         assert time.monotonic() < until, f"{path} does not come"

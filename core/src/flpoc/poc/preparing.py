@@ -282,9 +282,7 @@ def _building(folder: Path) -> Iterator[Path]:
         places.remove_set_aside(folder)
 
 
-def _build(
-    new: Path, project: Project, plugins: Plugins, granted: Path, launcher_settings: Mapping[str, Any]
-) -> None:
+def _build(new: Path, project: Project, plugins: Plugins, granted: Path, launcher_settings: Mapping[str, Any]) -> None:
     from flpoc.provision.building import provision
     from flpoc.provision.project_file import write_project
 

@@ -115,6 +115,6 @@ def prepare(
     text = (
         f"Prepared: {data['output']} ({data['role']} {data['name']})",
         f"Start it there: {data['start_command']}",
-        f"or:             docker compose -f {data['compose_file']} up -d",
+        f"or there with Docker Compose, as {data['compose_file']} says",
     )
     return Report(data=data, text=text)

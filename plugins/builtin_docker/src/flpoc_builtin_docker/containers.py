@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,13 @@ from flpoc.errors import LaunchError
 from flpoc.launching import LaunchRequest, State, Status
 from flpoc.launching import Mount as Wanted
 from flpoc_builtin_docker.engine import socket_of
+from flpoc_builtin_docker.owners import user_of
 from flpoc_builtin_docker.records import Ref, labels_of
 from flpoc_builtin_docker.settings import DockerSettings
 
 _GIB = 1 << 30
 #: Exit codes above this are those of the end by a signal.
 _SIGNALS_FROM = 128
-
-
-def user_of(settings: DockerSettings) -> str:
-    """``UID:GID`` of what runs in a container."""
-    return settings.user or f"{os.getuid()}:{os.getgid()}"
 
 
 def mounts_of(request: LaunchRequest, engine: str) -> list[Wanted]:

@@ -22,8 +22,9 @@ SCRIPT, COMPOSE = "start_docker.sh", "compose.yaml"
 
 _SCRIPT = """\
 #!/bin/sh
-# Starts {kind} {name} in a container. Further words are handed on to `docker run`,
-# e.g.  ./start_docker.sh --add-host {server}:10.0.0.5
+# Starts {kind} {name} in a container, in the network that FLPOC_NETWORK names, else one of its own for the project.
+# Further words are handed on to `docker run`, e.g.  ./start_docker.sh --add-host {server}:10.0.0.5
+# It is ended by `docker rm --force {container}`.
 set -eu
 KIT=$(cd "$(dirname "$0")" && pwd -P)
 ENGINE=${{DOCKER_HOST:-unix:///var/run/docker.sock}}
@@ -36,17 +37,26 @@ if ! docker image inspect {image} >/dev/null 2>&1; then
     echo "{name}: fetching {image}" >&2
     docker pull {image}
 fi
+NETWORK=${{FLPOC_NETWORK:-{network}}}
+docker network inspect "$NETWORK" >/dev/null 2>&1 || docker network create "$NETWORK" >/dev/null
 mkdir -p -m 700 "$KIT/state"
+WHO=$(id -u):$(id -g)
+if [ "$(id -u)" = 0 ]; then  # nothing runs as root in a container
+    WHO=10000:10000
+    chown -hR "$WHO" "$KIT"
+fi
 docker rm {container} >/dev/null 2>&1 || true
 exec docker run --detach --name {container} --restart unless-stopped --init \\
+    --network "$NETWORK" --network-alias {name} \\
     --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
-    --user "$(id -u):$(id -g)" --group-add "$(stat -c %g "$SOCKET")" \\
+    --user "$WHO" --group-add "$(stat -c %g "$SOCKET")" \\
     -e "DOCKER_HOST=$ENGINE" -e "HOME=$KIT/state" -v "$SOCKET:$SOCKET" -v "$KIT:$KIT" {publish}\\
     "$@" {image} python3 -m flpoc.{kind} "$KIT" --state "$KIT/state"
 """
 
 _COMPOSE = """\
-# {kind} {name}. Start it in this folder: FLPOC_USER=$(id -u):$(id -g) docker compose up -d
+# {kind} {name}. Start it in this folder, as its owner (not root):
+#     FLPOC_USER=$(id -u):$(id -g) FLPOC_DOCKER_GROUP=$(stat -c %g /var/run/docker.sock) docker compose up -d
 # The kit is mounted where it lies: the engine, which starts the containers of jobs, knows this machine's paths only.
 # The engine's socket is as mighty as root; containers of jobs never get it.
 services:
@@ -60,14 +70,14 @@ services:
     tmpfs: ["/tmp"]
     cap_drop: ["ALL"]
     security_opt: ["no-new-privileges:true"]
-    user: "${{FLPOC_USER:-10000:10000}}"
-    group_add: ["${{FLPOC_DOCKER_GROUP:-0}}"]
+    user: "${{FLPOC_USER:?is to be UID:GID of the owner of this folder}}"
+    group_add: ["${{FLPOC_DOCKER_GROUP:?is to be the group id of the socket of the engine}}"]
     environment:
-      DOCKER_HOST: unix:///var/run/docker.sock
+      DOCKER_HOST: "unix://${{FLPOC_DOCKER_SOCKET:-/var/run/docker.sock}}"
       HOME: "${{PWD}}/state"
     volumes:
       - "${{PWD}}:${{PWD}}"
-      - /var/run/docker.sock:/var/run/docker.sock
+      - "${{FLPOC_DOCKER_SOCKET:-/var/run/docker.sock}}:${{FLPOC_DOCKER_SOCKET:-/var/run/docker.sock}}"
 {ports}"""
 
 
@@ -169,6 +179,7 @@ def _made(kit: Kit, image: str, output: Path) -> Path:
         "server": settings.server_name,
         "image": image,
         "container": f"flpoc-{settings.project}-{settings.name}",
+        "network": f"flpoc-{settings.project}",
         "publish": f"-p {port}:{port} " if serves else "",
         "ports": f'    ports: ["{port}:{port}"]\n' if serves else "",
     }

@@ -19,6 +19,7 @@ from flpoc_builtin_docker import keeper
 from flpoc_builtin_docker.containers import creation, host_config
 from flpoc_builtin_docker.engine import AWAY, PYTHON_LABEL, address_of, asking, client, image_of
 from flpoc_builtin_docker.networks import join
+from flpoc_builtin_docker.owners import hand_over
 from flpoc_builtin_docker.programs import find_program
 from flpoc_builtin_docker.pulling import fetch
 from flpoc_builtin_docker.records import (
@@ -103,6 +104,7 @@ class DockerLauncher(Launcher):
         )
 
     def _create(self, api: docker.APIClient, request: LaunchRequest, image: str) -> Ref:
+        hand_over(request, self._settings)
         network = join(api, request, self._settings) if request.network == "open" else "none"
         host = api.create_host_config(**host_config(request, self._settings, self._engine, network))
         more = {}

@@ -27,7 +27,7 @@ class DockerSettings:
             ``unix:///var/run/docker.sock``.
         network: Name of the network that services share; empty: one for each workspace, removed with its last service.
         python: The interpreter in the image; empty: what the image's label ``org.flpoc.python`` says, else ``python3``.
-        user: ``UID:GID`` of what runs; empty: those of the caller.
+        user: ``UID:GID`` of what runs; empty: those of the caller, or 10000:10000 where that is root.
         shm_gib: Shared memory of each container, in GiB.
         pids: How many processes and threads each container may have.
     """
