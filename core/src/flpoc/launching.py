@@ -7,6 +7,7 @@ again is in the :class:`Handle`, which is plain data and outlives its maker.
 from __future__ import annotations
 
 import enum
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +24,8 @@ from flpoc.errors import UsageError
 #: ``open``: as the host.
 Network = Literal["none", "agent", "own", "open"]
 
+#: How images are named, for launchers that have images.
+IMAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 #: Where what runs on this machine is reached by what runs on it.
 HERE: Final = "localhost"
 #: An argument that tells a *keeper* among the processes of a machine: a process of a launcher that stays beside what

@@ -86,6 +86,9 @@ def test_a_prepared_kit_holds_its_owners_files_only(kits: Path, tmp_path: Path) 
     assert again["error_code"] == "INVALID_ARGS"
     user = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "lead@nvidia.com"))
     assert (user["error_code"], user["exit_code"]) == ("UNSUPPORTED_KIT", 4)
+    odd = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "site-1"), "-d", "x; rm")
+    assert odd["error_code"] == "INVALID_CONFIG"
+    assert "'x; rm' is not the name of an image" in odd["message"]
     missing = flpoc(None, tmp_path, "deploy", "prepare", "--kit", str(kits / "site-1"), "--config", "nowhere.yaml")
     assert (missing["error_code"], missing["exit_code"]) == ("CONFIG_NOT_FOUND", 4)
     (kits / "site-1" / "config.yaml").write_text("runtime: docker\nparent:\n  docker_image: mine:7\n")
@@ -132,7 +135,9 @@ def test_prepared_kits_start_with_one_command(
 ) -> None:
     run([str(tmp_path / "site-1" / "start_docker.sh")], deployed)
     becomes_ready(kits)
-    for one in engine.api.containers():
+    services = engine.api.containers(filters={"label": "org.flpoc.participant"})
+    assert len(services) == 2
+    for one in services:
         found = engine.api.inspect_container(one["Id"])
         assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
         assert not found["Config"]["User"].startswith("0")

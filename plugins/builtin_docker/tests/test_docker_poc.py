@@ -238,6 +238,7 @@ def test_the_site_decides_in_which_image_a_job_runs(poc: Poc, tmp_path: Path) ->
 @pytest.mark.skipif(not AS_ROOT, reason="only root can act as somebody else")
 def test_a_user_in_the_group_of_the_engine_may_do_the_same(engine: engines.Engine, image: str, tmp_path: Path) -> None:
     socket = engine.address.removeprefix("unix://")
+    engine.folder.chmod(0o711)
     group = os.stat(socket).st_gid
     os.chown(socket, 0, GROUP)
     os.chown(tmp_path, SOMEBODY, SOMEBODY)

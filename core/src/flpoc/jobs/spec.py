@@ -11,6 +11,7 @@ from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
 from flpoc.jobs.paths import FileEntry, below_code
+from flpoc.launching import IMAGE_NAME
 from flpoc.tracking import TrackerSpec
 
 #: In ``scripts``, what holds for every site that is not named.
@@ -45,7 +46,7 @@ def _not_negative(_: Any, attribute: Any, value: float) -> None:
 
 
 def _image_name(_: Any, attribute: Any, value: str) -> None:
-    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", value):
+    if value and not IMAGE_NAME.fullmatch(value):
         raise ValueError(f"{attribute.name}: {value[:80]!r} is not the name of an image")
 
 

@@ -102,6 +102,7 @@ def prepare(
     machine but Docker and the image.
     """
     from flpoc.errors import UsageError
+    from flpoc.settings import structure
     from flpoc_builtin_docker.deploying import DeployConfig, Parent, config_for
     from flpoc_builtin_docker.deploying import prepare as make
 
@@ -110,7 +111,7 @@ def prepare(
     folder = Path(kit or named or "")
     wanted = config_for(folder, Path(config) if config else None)
     if image_name:
-        wanted = DeployConfig(wanted.runtime, Parent(image_name))
+        wanted = DeployConfig(wanted.runtime, structure({"docker_image": image_name}, Parent, where="--docker-image"))
     data = make(folder, wanted, output=Path(output) if output else None, force=force)
     text = (
         f"Prepared: {data['output']} ({data['role']} {data['name']})",

@@ -16,7 +16,7 @@ from flpoc.provision.kit_settings import LOCAL, POLICY, STARTUP, TRANSFER
 from flpoc.provision.kits import Kit, load_kit
 from flpoc.settings import read_file, structure
 from flpoc_builtin_docker.records import NAME
-from flpoc_builtin_docker.settings import OWN_IMAGE
+from flpoc_builtin_docker.settings import OWN_IMAGE, DockerSettings, image_name
 
 SCRIPT, COMPOSE = "start_docker.sh", "compose.yaml"
 
@@ -33,6 +33,10 @@ if ! docker version >/dev/null 2>&1; then
     echo "{name}: no Docker engine answers at $ENGINE: start it, or add this user to the group docker" >&2
     exit 2
 fi
+if [ "$(docker inspect -f '{{{{.State.Running}}}}' {container} 2>/dev/null)" = true ]; then
+    echo "{name}: runs already"
+    exit 0
+fi
 if ! docker image inspect {image} >/dev/null 2>&1; then
     echo "{name}: fetching {image}" >&2
     docker pull {image}
@@ -48,7 +52,8 @@ fi
 docker rm {container} >/dev/null 2>&1 || true
 exec docker run --detach --name {container} --restart unless-stopped --init \\
     --network "$NETWORK" --network-alias {name} \\
-    --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
+    --label org.flpoc.project={project} --label org.flpoc.participant={name} \\
+    --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --pids-limit {pids} \\
     --user "$WHO" --group-add "$(stat -c %g "$SOCKET")" \\
     -e "DOCKER_HOST=$ENGINE" -e "HOME=$KIT/state" -v "$SOCKET:$SOCKET" -v "$KIT:$KIT" {publish}\\
     "$@" {image} python3 -m flpoc.{kind} "$KIT" --state "$KIT/state"
@@ -64,12 +69,14 @@ services:
     image: {image}
     container_name: {container}
     command: ["python3", "-m", "flpoc.{kind}", "${{PWD}}", "--state", "${{PWD}}/state"]
+    labels: {{org.flpoc.project: {project}, org.flpoc.participant: {name}}}
     restart: unless-stopped
     init: true
     read_only: true
     tmpfs: ["/tmp"]
     cap_drop: ["ALL"]
     security_opt: ["no-new-privileges:true"]
+    pids_limit: {pids}
     user: "${{FLPOC_USER:?is to be UID:GID of the owner of this folder}}"
     group_add: ["${{FLPOC_DOCKER_GROUP:?is to be the group id of the socket of the engine}}"]
     environment:
@@ -89,7 +96,7 @@ class Parent:
         docker_image: Its image.
     """
 
-    docker_image: str = OWN_IMAGE
+    docker_image: str = attrs.field(default=OWN_IMAGE, validator=image_name)
 
 
 @attrs.frozen
@@ -175,6 +182,8 @@ def _made(kit: Kit, image: str, output: Path) -> Path:
     words = {
         "kind": kit.kind,
         "name": settings.name,
+        "project": settings.project,
+        "pids": DockerSettings().pids,
         "service": settings.name.lower(),
         "server": settings.server_name,
         "image": image,

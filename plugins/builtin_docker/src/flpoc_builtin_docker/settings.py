@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from flpoc import __version__
+from flpoc.launching import IMAGE_NAME
 
 #: The image that `flpoc image build` makes.
 OWN_IMAGE = f"flpoc:{__version__}"
@@ -15,6 +16,11 @@ OWN_IMAGE = f"flpoc:{__version__}"
 def _positive(_: Any, attribute: Any, value: float) -> None:
     if not 0 < value < 1e6:
         raise ValueError(f"{attribute.name} must be greater than 0")
+
+
+def image_name(_: Any, attribute: Any, value: str) -> None:
+    if not IMAGE_NAME.fullmatch(value):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not the name of an image")
 
 
 @attrs.frozen
@@ -32,7 +38,7 @@ class DockerSettings:
         pids: How many processes and threads each container may have.
     """
 
-    image: str = OWN_IMAGE
+    image: str = attrs.field(default=OWN_IMAGE, validator=image_name)
     engine: str = ""
     network: str = ""
     python: str = ""
