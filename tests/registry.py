@@ -53,8 +53,8 @@ def _image(content: bytes) -> tuple[bytes, dict[str, bytes]]:
 
 
 @contextmanager
-def registry(content: bytes) -> Iterator[str]:
-    """Serve an image with this file in it; gives the address of the registry, where any name and tag means it."""
+def registry(content: bytes) -> Iterator[tuple[str, str]]:
+    """Serve an image with this file, which any name and tag means; gives the registry's address and the digest."""
     manifest, blobs = _image(content)
 
     class Answers(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ def registry(content: bytes) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{server.server_port}", _digest(manifest)
     finally:
         server.shutdown()
         thread.join()

@@ -86,6 +86,9 @@ def test_a_prepared_kit_holds_its_owners_files_only(kits: Path, tmp_path: Path) 
     assert again["error_code"] == "INVALID_ARGS"
     user = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "lead@nvidia.com"))
     assert (user["error_code"], user["exit_code"]) == ("UNSUPPORTED_KIT", 4)
+    provision(sample_project(["site-1"]), tmp_path / "others")
+    local = flpoc(None, tmp_path, "deploy", "prepare", str(next(tmp_path.glob("others/*/prod_00/site-1"))))
+    assert local["message"] == "the kit of site-1 may not launch jobs by 'docker'"
     odd = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "site-1"), "-d", "x; rm")
     assert odd["error_code"] == "INVALID_CONFIG"
     assert "'x; rm' is not the name of an image" in odd["message"]

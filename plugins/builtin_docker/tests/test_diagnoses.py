@@ -83,7 +83,7 @@ def test_an_image_that_cannot_be_fetched(engine: engines.Engine) -> None:
 
 def test_an_image_is_fetched_before_it_is_needed_and_it_is_said_how_far_it_is(engine: engines.Engine) -> None:
     said: list[str] = []
-    with registry(os.urandom(1 << 20)) as address:
+    with registry(os.urandom(1 << 20)) as (address, digest):
         name = f"{address}/tools/mine:3"
         here = launcher(engine, name)
         assert here.make_ready(said.append) == {"engine": engine.address, "image": name}
@@ -92,7 +92,9 @@ def test_an_image_is_fetched_before_it_is_needed_and_it_is_said_how_far_it_is(en
         assert "Pull complete" in " ".join(said)
         said.clear()
         here.make_ready(said.append)
-    assert said == []  # it is there
+        assert said == []  # it is there
+        launcher(engine, f"{address}/others@{digest}").make_ready(said.append)
+        launcher(engine, f"{address}/others").make_ready(said.append)
     engine.api.remove_image(name)
 
 

@@ -46,6 +46,11 @@ for name in ("flpoc.server.__main__", "flpoc.site.__main__", "flpoc.runner.train
 """
 
 
+def official_image() -> str:
+    """The official image of this Python, in its small variant."""
+    return f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+
+
 def needed(names: Iterable[str]) -> dict[str, Distribution]:
     """Distributions by name, with all that they require and that is installed here.
 
@@ -180,14 +185,14 @@ def _fitting_python(api: docker.APIClient, base: str) -> tuple[str, str]:
     except (ValueError, IndexError):
         raise LaunchError(
             f"image build: {base!r} has no python3 that works: {said.strip()[-200:] or 'no answer'}",
-            hint="take an image with Python, e.g. python:3.12-slim",
+            hint=f"take an image with Python, e.g. {official_image()}",
         ) from None
     here = [list(sys.version_info[:2]), sysconfig.get_platform(), sys.implementation.name]
     if [version, platform, kind] != here:
         raise LaunchError(
             f"image build: {base!r} has {kind} {version[0]}.{version[1]} on {platform}; the packages of this machine "
             f"are for {here[2]} {here[0][0]}.{here[0][1]} on {here[1]}",
-            hint=f"take an image with that version, e.g. python:{here[0][0]}.{here[0][1]}-slim",
+            hint=f"take an image with that version, e.g. {official_image()}",
         )
     return python, purelib
 

@@ -21,32 +21,33 @@ def image() -> None:
 
 @image.command(
     "build",
-    examples=("flpoc image build --base python:3.12-slim", "flpoc image build --base myimage:1 --plugin docker"),
+    examples=("flpoc image build", "flpoc image build --base myimage:1 --plugin docker"),
     mutating=True,
     idempotent=True,
 )
-@option("--base", required=True, metavar="IMAGE", help="An image with Python of this version.")
+@option("--base", metavar="IMAGE", help="An image with Python of this version.  [default: the official one, slim]")
 @option("--tag", default=OWN_IMAGE, show_default=True, metavar="NAME", help="Name of what is made.")
 @option("--plugin", "plugins", words=True, metavar="NAME", help="Plugins that go in.  [default: all]")
 @option("-r", "--requirements", metavar="FILE", help="Further packages, one a line; copied from here.")
 @click.pass_obj
-def build(call: Call, base: str, tag: str, plugins: tuple[str, ...], requirements: str | None) -> Report:
+def build(call: Call, base: str | None, tag: str, plugins: tuple[str, ...], requirements: str | None) -> Report:
     """Make an image with flpoc, plugins and what they need.
 
-    Packages are copied from where flpoc is installed here: no network is used, and the image
-    runs what runs here. The Python of the base image must be of the same version.
+    Packages are copied from where flpoc is installed here: the image runs what runs here. No
+    network is used, unless the base image must be fetched. Its Python must be of the same version.
     """
     from flpoc_builtin_docker import building
     from flpoc_builtin_docker.engine import address_of, client
+    from flpoc_builtin_docker.pulling import fetch
 
     names = ["flpoc", *_distributions(call, plugins)]
     names += building.names_in(Path(requirements)) if requirements else []
     engine = address_of(DockerSettings())
+    base = base or building.official_image()
     with Progress("building") as progress:
-        data = building.build(
-            client(engine, None), engine, base=base, tag=tag, names=names,
-            say=lambda text: progress.update(title=text),
-        )  # fmt: skip
+        api, say = client(engine, None), lambda text: progress.update(title=text)
+        fetch(api, base, engine, say, "image build")
+        data = building.build(api, engine, base=base, tag=tag, names=names, say=say)
     packages = data["packages"]
     return Report(
         data=data,

@@ -131,7 +131,7 @@ def prepare(folder: Path, config: DeployConfig, *, output: Path | None, force: b
 
     Raises:
         KitError: It is no kit, or a user's, which has no service.
-        PluginError: The kit does not allow its owner to load the docker launcher.
+        PluginError: The kit does not let its owner use the docker launcher.
         UsageError: The place for the copy cannot be used.
     """
     kit = load_kit(folder)
@@ -141,10 +141,10 @@ def prepare(folder: Path, config: DeployConfig, *, output: Path | None, force: b
             code="UNSUPPORTED_KIT",
             hint="give the kit of the server or of a site",
         )
-    if NAME not in kit.settings.plugins:
+    if NAME not in kit.settings.plugins or (kit.kind == "server" and kit.settings.launcher != NAME):
         raise PluginError(
-            f"the kit of {kit.settings.name} does not list the plugin {NAME!r}",
-            hint="provision it from a project file with `launcher: docker`, or with docker among its plugins",
+            f"the kit of {kit.settings.name} may not launch jobs by {NAME!r}",
+            hint="provision it from a project file that says `launcher: docker` and names docker among its `plugins`",
         )
     image = config.parent.docker_image
     output = (output or kit.folder / "prepared" / NAME).absolute()

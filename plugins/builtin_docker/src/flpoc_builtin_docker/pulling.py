@@ -12,31 +12,40 @@ from flpoc_builtin_docker.engine import asking, image_missing
 from flpoc_builtin_docker.settings import OWN_IMAGE
 
 
-def fetch(api: docker.APIClient, image: str, engine: str, say: Callable[[str], None]) -> None:
-    """Fetch *image* unless the engine has it.
+def fetch(api: docker.APIClient, image: str, engine: str, say: Callable[[str], None], what: str = "docker") -> None:
+    """Fetch *image* unless the engine has it; *what* wants it.
 
     Raises:
         LaunchError: The engine does not answer, or the image is nowhere.
     """
-    with asking(engine, "docker", image):
+    with asking(engine, what, image):
         try:
             api.inspect_image(image)
             return
         except NotFound as error:
             if image == OWN_IMAGE:
-                raise image_missing("docker", image, engine) from error
+                raise image_missing(what, image, engine) from error
         say(f"fetching {image}")
-        repository, _, tag = image.rpartition(":") if ":" in image.rsplit("/", 1)[-1] else (image, "", "latest")
+        repository, tag = _parts(image)
         try:
             for one in api.pull(repository, tag=tag, stream=True, decode=True):
                 if "error" in one:
                     raise LaunchError(
-                        f"docker: {image!r} cannot be fetched: {one['error']}",
+                        f"{what}: {image!r} cannot be fetched: {one['error']}",
                         hint="is its name right, and does the engine reach the registry?",
                     )
                 say(" ".join(filter(None, (image, one.get("id", ""), one.get("status", ""), one.get("progress", "")))))
         except APIError as error:
             raise LaunchError(
-                f"docker: there is no image {image!r}, and it cannot be fetched: {error.explanation or error}",
+                f"{what}: there is no image {image!r}, and it cannot be fetched: {error.explanation or error}",
                 hint="is its name right, and does the engine reach the registry? `flpoc image build` makes one here",
             ) from error
+
+
+def _parts(image: str) -> tuple[str, str]:
+    """The name of an image without its tag or digest, and that."""
+    for mark in ("@", ":"):
+        name, _, which = image.rpartition(mark)
+        if name and "/" not in which:
+            return name, which
+    return image, "latest"
