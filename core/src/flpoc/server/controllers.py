@@ -115,7 +115,7 @@ class ControllerHost:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
                 attempt,
-                (self._attempts.python(), "-m", "flpoc.runner.controller"),
+                (await asyncio.to_thread(self._attempts.python), "-m", "flpoc.runner.controller"),
                 log=self._log,
                 socket=self._files.socket_folder(self.run.id) / SOCKET_NAME,
                 reads=self.run.files.read_by_controller,

@@ -159,7 +159,7 @@ class TrainerHost:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
                 attempt,
-                self._argv(),
+                await asyncio.to_thread(self._argv),
                 log=self._files.log,
                 socket=self._sockets / SOCKET_NAME,
                 reads=(self._files.job / "code", self._files.models, self._files.kept),

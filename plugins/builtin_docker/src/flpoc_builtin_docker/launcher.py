@@ -17,7 +17,7 @@ from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status, chec
 from flpoc.tails import last_lines
 from flpoc_builtin_docker import keeper
 from flpoc_builtin_docker.containers import creation, host_config
-from flpoc_builtin_docker.engine import AWAY, PYTHON_LABEL, address_of, asking, client, image_of
+from flpoc_builtin_docker.engine import ANSWER_SECONDS, AWAY, PYTHON_LABEL, address_of, asking, client, image_of
 from flpoc_builtin_docker.networks import join
 from flpoc_builtin_docker.owners import hand_over
 from flpoc_builtin_docker.programs import find_program
@@ -33,6 +33,8 @@ from flpoc_builtin_docker.records import (
 )
 from flpoc_builtin_docker.settings import DockerSettings
 
+#: Seconds in which an engine must answer whoever does not wait.
+_AT_ONCE = 5.0
 #: Seconds that an engine may be away before what it ran counts as lost.
 _ENGINE_AWAY, _TRY_GAP = 60.0, 0.5
 #: Seconds that killed containers may take to go.
@@ -123,17 +125,17 @@ class DockerLauncher(Launcher):
         ref = Ref.parse(handle)
         if ref is None:
             return Status(State.EXITED, None, "this is not a handle of the docker launcher")
-        return self._look(ref) or self._away(ref)
+        return self._look(ref, _AT_ONCE) or self._away(ref)
 
     def _away(self, ref: Ref) -> Status:
         return Status(State.EXITED, None, f"the Docker engine at {ref.engine} does not answer")
 
-    def _look(self, ref: Ref) -> Status | None:
+    def _look(self, ref: Ref, seconds: float = ANSWER_SECONDS) -> Status | None:
         """How a container is; None when the engine does not answer."""
         if known := ref.ended():
             return known
         try:
-            api = client(ref.engine)
+            api = client(ref.engine, seconds)
             found = api.inspect_container(ref.id)
             if found["State"]["Running"]:
                 return Status(State.RUNNING)
@@ -228,7 +230,8 @@ class DockerLauncher(Launcher):
         Raises:
             LaunchError: There is no engine, or no such image.
         """
-        fetch(client(self._engine, None), self._settings.image, self._engine, say)
+        here = "`flpoc image build` makes one here"
+        fetch(client(self._engine, None), self._settings.image, self._engine, say, "docker", here)
         return {"engine": self._engine, "image": self._settings.image}
 
     def python(self, image: str = "") -> str:

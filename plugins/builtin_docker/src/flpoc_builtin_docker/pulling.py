@@ -12,8 +12,10 @@ from flpoc_builtin_docker.engine import asking, image_missing
 from flpoc_builtin_docker.settings import OWN_IMAGE
 
 
-def fetch(api: docker.APIClient, image: str, engine: str, say: Callable[[str], None], what: str = "docker") -> None:
-    """Fetch *image* unless the engine has it; *what* wants it.
+def fetch(
+    api: docker.APIClient, image: str, engine: str, say: Callable[[str], None], what: str, otherwise: str
+) -> None:
+    """Fetch *image* unless the engine has it; *what* wants it, and *otherwise* is another way to one.
 
     Raises:
         LaunchError: The engine does not answer, or the image is nowhere.
@@ -32,13 +34,13 @@ def fetch(api: docker.APIClient, image: str, engine: str, say: Callable[[str], N
                 if "error" in one:
                     raise LaunchError(
                         f"{what}: {image!r} cannot be fetched: {one['error']}",
-                        hint="is its name right, and does the engine reach the registry?",
+                        hint=f"is its name right, and does the engine reach the registry? {otherwise}",
                     )
                 say(" ".join(filter(None, (image, one.get("id", ""), one.get("status", ""), one.get("progress", "")))))
         except APIError as error:
             raise LaunchError(
                 f"{what}: there is no image {image!r}, and it cannot be fetched: {error.explanation or error}",
-                hint="is its name right, and does the engine reach the registry? `flpoc image build` makes one here",
+                hint=f"is its name right, and does the engine reach the registry? {otherwise}",
             ) from error
 
 
