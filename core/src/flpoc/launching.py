@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import attrs
 
@@ -160,7 +160,12 @@ class Launcher(ABC):
 
     An implementation keeps nothing in memory that a second instance, in
     another process, would need.
+
+    Attributes:
+        has_images: Whether it starts things in images, of which a request may name one.
     """
+
+    has_images: ClassVar[bool] = False
 
     @abstractmethod
     def launch(self, request: LaunchRequest) -> Handle:

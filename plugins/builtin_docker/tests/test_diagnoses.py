@@ -13,7 +13,7 @@ import pytest
 from registry import registry
 
 from flpoc.errors import LaunchError
-from flpoc.launching import Handle, LaunchRequest, Needs, State
+from flpoc.launching import Handle, LaunchRequest, Mount, Needs, State
 from flpoc_builtin_docker.engine import said_of_engine
 from flpoc_builtin_docker.launcher import DockerLauncher
 from flpoc_builtin_docker.settings import OWN_IMAGE, DockerSettings
@@ -64,6 +64,39 @@ def test_no_permission(ask: Ask, tmp_path: Path) -> None:
         with pytest.raises(LaunchError, match="no permission on the socket") as caught:
             DockerLauncher(DockerSettings(engine=f"unix://{tmp_path}/s")).launch(ask())
     assert "group docker" in caught.value.hint
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="is about root")
+def test_roots_files_are_given_to_who_runs_in_the_container(ask: Ask, engine: engines.Engine, tmp_path: Path) -> None:
+    for name in ("mine", "mine/inner", "data", "data/inner", "elsewhere"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (tmp_path / "mine" / "inner" / "file").touch(mode=0o600)
+    (tmp_path / "mine" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "theirs").touch()
+    os.chown(tmp_path / "mine" / "theirs", 4321, 4321)
+    mine, data = str(tmp_path / "mine"), str(tmp_path / "data")
+    code = "import os; os.listdir('/seen'); open('/seen/new', 'w'); open('inner/file').read(); print(os.getuid())"
+    request = ask("python3", "-c", code, workdir=mine, network="none", mounts=(Mount(data, "/seen", writable=True),))
+    here = launcher(engine)
+    status = here.wait(here.launch(request), 60)
+    assert status.code == 0, (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text() == "10000\n"
+    given = {str(one.relative_to(tmp_path)): one.stat().st_uid for one in tmp_path.rglob("*")}
+    theirs = {name for name, owner in given.items() if owner == 10000}
+    assert theirs == {"mine", "mine/inner", "mine/inner/file", "data", "data/new"}
+    assert given["mine/theirs"] == 4321
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="is about root")
+def test_a_job_that_root_launches_outside_of_containers_is_refused(
+    ask: Ask, engine: engines.Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir(mode=0o700)
+    models = str(tmp_path / "models")
+    with pytest.raises(LaunchError, match=f"{models} is root's alone, and containers run as user 10000") as refused:
+        launcher(engine).launch(ask(network="agent", mounts=(Mount(models, models),)))
+    assert "group docker" in refused.value.hint
+    assert engine.api.containers(all=True) == []
 
 
 def test_a_missing_image(ask: Ask, engine: engines.Engine) -> None:

@@ -233,6 +233,17 @@ def test_the_site_decides_in_which_image_a_job_runs(poc: Poc, tmp_path: Path) ->
     assert waited["status"] == "error"
     assert "site-1 does not run jobs in the image 'images:other'" in json.dumps(waited)
     assert "site-1" not in poc.images(ident)
+    job = write_job(tmp_path / "missing", TRAIN, sites=["site-1"], rounds=1, image="images:missing")
+    ident, waited = poc.run(job)
+    assert f"the Docker engine at {poc.engine.address} has no image 'images:missing'" in json.dumps(waited)
+    assert "docker pull images:missing" in json.dumps(waited)
+
+
+def test_a_site_that_is_added_is_prepared_for_containers(poc: Poc, tmp_path: Path) -> None:
+    assert poc("poc", "add-site", "site-3")["status"] == "ok"
+    assert poc("poc", "start", "--timeout", "150")["status"] == "ok"
+    _, waited = poc.run(write_job(tmp_path / "job", TRAIN, sites=["site-3"], rounds=1))
+    assert waited["status"] == "ok", waited
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can act as somebody else")

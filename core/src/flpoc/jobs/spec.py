@@ -95,7 +95,7 @@ class ScriptSpec:
         cpus: Processors, also the number of threads of numeric libraries.
         memory_gib: Main memory; None for no limit.
         gpus: Number of graphics processors.
-        image: What it runs in, at sites whose launcher has images and whose policy allows it; empty: the study's or
+        image: What it runs in, at sites whose launcher has images; their policy must allow it. Empty: the study's or
             the site's.
         framework: Name of an installed framework adapter, as whose parameters the script receives a model; empty:
             NumPy arrays.

@@ -46,7 +46,7 @@ def build(call: Call, base: str | None, tag: str, plugins: tuple[str, ...], requ
     base = base or building.official_image()
     with Progress("building") as progress:
         api, say = client(engine, None), lambda text: progress.update(title=text)
-        fetch(api, base, engine, say, "image build", "--base names an image that is here")
+        fetch(api, base, engine, say, what="image build", otherwise="--base names an image that is here")
         data = building.build(api, engine, base=base, tag=tag, names=names, say=say)
     packages = data["packages"]
     return Report(

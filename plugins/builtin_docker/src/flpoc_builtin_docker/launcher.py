@@ -44,6 +44,8 @@ _KILLED_SECONDS = 60.0
 class DockerLauncher(Launcher):
     """Starts containers that outlive whoever started them."""
 
+    has_images = True
+
     def __init__(self, settings: DockerSettings | None = None) -> None:
         self._settings = settings or DockerSettings()
         self._engine = address_of(self._settings)
@@ -231,7 +233,7 @@ class DockerLauncher(Launcher):
             LaunchError: There is no engine, or no such image.
         """
         here = "`flpoc image build` makes one here"
-        fetch(client(self._engine, None), self._settings.image, self._engine, say, "docker", here)
+        fetch(client(self._engine, None), self._settings.image, self._engine, say, what="docker", otherwise=here)
         return {"engine": self._engine, "image": self._settings.image}
 
     def python(self, image: str = "") -> str:

@@ -13,7 +13,7 @@ from flpoc_builtin_docker.settings import OWN_IMAGE
 
 
 def fetch(
-    api: docker.APIClient, image: str, engine: str, say: Callable[[str], None], what: str, otherwise: str
+    api: docker.APIClient, image: str, engine: str, say: Callable[[str], None], *, what: str, otherwise: str
 ) -> None:
     """Fetch *image* unless the engine has it; *what* wants it, and *otherwise* is another way to one.
 
