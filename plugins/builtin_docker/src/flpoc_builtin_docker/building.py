@@ -35,10 +35,10 @@ _ASK = (
     " list(sys.version_info[:2]), sysconfig.get_platform(), sys.implementation.name]))"
 )
 # Compiled now, as a container with a read-only root would compile it at each start: the packages, and of the standard
-# library, which images often have uncompiled, what services and jobs import.
+# library, which images often have uncompiled, what services and jobs import. Not the tests of packages.
 _COMPILE = f"""
-import compileall, contextlib, importlib
-compileall.compile_dir({SITE!r}, quiet=2)
+import compileall, contextlib, importlib, re
+compileall.compile_dir({SITE!r}, quiet=2, rx=re.compile("/tests/"))
 for name in ("flpoc.server.__main__", "flpoc.site.__main__", "flpoc.runner.trainer", "flpoc.runner.controller",
              "flpoc.client.script", "flpoc_builtin_docker.launcher"):
     with contextlib.suppress(ImportError):
