@@ -1,8 +1,9 @@
-"""Testers that run side by side do not take each other's ports."""
+"""Testers that run side by side do not take each other's ports; what could not be tested at all is said last."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 #: More proofs of concept than the tests of one tester have at the same time.
 _PORTS = 50
@@ -13,3 +14,12 @@ def pytest_configure() -> None:
     tester = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if tester.isdecimal():
         os.environ["FLPOC_POC_PORT"] = str(8002 + _PORTS * int(tester))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tests of a whole launcher that were skipped are not to be overlooked among single ones."""
+    skipped = [str(one.longrepr[2]) for one in terminalreporter.stats.get("skipped", ()) if one.longrepr]
+    loud = [reason for reason in skipped if "NO DOCKER ENGINE" in reason]
+    if loud:
+        terminalreporter.section(f"{len(loud)} tests were not run", sep="!", red=True, bold=True)
+        terminalreporter.line(loud[0].removeprefix("Skipped: "), red=True, bold=True)

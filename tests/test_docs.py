@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import engine as engines
 import pytest
 
 from flpoc import hookspecs
@@ -23,6 +24,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 #: Blocks that cannot be run here; each says why, in a comment before it.
 MOST_NOT_RUN = 2
+#: Pages for which there must be a Docker engine.
+WITH_ENGINE = (DOCS / "how-to" / "run-in-docker.md",)
 #: Languages that are run, or written to the file that the line before names.
 RUN = ("bash", "console", "python", "hocon", "toml", "yaml")
 #: Languages of blocks that are run as they stand.
@@ -103,6 +106,14 @@ def reader(tmp_path: Path) -> Iterator[dict[str, str]]:
         subprocess.run(["flpoc", "poc", "clean", "--force"], env=more, check=False, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[engines.Engine]:
+    """A Docker engine that has the official image of this Python: another with the same interpreter, under its name."""
+    with engines.engine_for_tests() as found:
+        found.api.tag(engines.BASE, "python", f"{sys.version_info.major}.{sys.version_info.minor}-slim")
+        yield found
+
+
 def make_environment(folder: Path) -> Path:
     """An environment on top of this interpreter's; gives the folder with its programs."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
@@ -168,8 +179,21 @@ def pages_with(*languages: str) -> list[Path]:
     return [page for page in PAGES if any(one.language in languages and not one.excuse for one in blocks(page))]
 
 
-@pytest.mark.parametrize("page", pages_with(*SHELL), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", sorted({*pages_with(*SHELL)} - {*WITH_ENGINE}), ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_what_a_page_says_works(page, reader, tmp_path):
+    run_page(page, reader, tmp_path, 180)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", WITH_ENGINE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_works_on_a_docker_engine(page, engine, reader, tmp_path):
+    run_page(page, {**reader, "DOCKER_HOST": engine.address}, tmp_path, 400)
+    assert engine.api.containers(all=True) == []
+
+
+def run_page(page, reader, tmp_path, seconds):
     found = [one for one in blocks(page) if not one.excuse and (one.file or one.language in SHELL)]
     (tmp_path / "page.sh").write_text(script_of(found), encoding="utf-8")
     done = subprocess.run(
@@ -180,7 +204,7 @@ def test_what_a_page_says_works(page, reader, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=seconds,
         check=False,
     )
     steps = re.findall(rf"{_MARK}\d+\n(.*?)(?={_MARK}\d+\n|\Z)", done.stdout, re.DOTALL)

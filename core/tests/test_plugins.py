@@ -218,5 +218,5 @@ def test_what_a_kit_lists_and_is_not_there_is_told_as_trouble() -> None:
     plugins = Plugins.of_kit(["local", "nowhere", "nowhere.hooks"])
     assert [line.partition(":")[0] for line in plugins.troubles] == [
         "plugin nowhere.hooks is broken",
-        "plugin nowhere is broken",
+        "plugin nowhere is not installed here",
     ]

@@ -24,6 +24,7 @@ CODES = {
     "used.",
     "CERT_TYPE_UNKNOWN": "`package`: the certificate does not say whether it is for a server, a site or a user.",
     "CONFIG_USE_MUTATES_GLOBAL_STATE": "A finding of `config use`: other terminals use this kit from now on, too.",
+    "CONFIG_NOT_FOUND": "`deploy prepare`: the file named by --config is not there.",
     "CONNECTION_FAILED": "The server cannot be reached.",
     "CSR_NOT_FOUND": "`cert approve`: there is no certificate signing request in the request.",
     "DISK_FULL": "There is no room left on a disk of this machine, the server or a site.",
@@ -116,13 +117,14 @@ CODES = {
     "UNSUPPORTED_TOPOLOGY": "There are no relays: sites dial the server directly.",
     "USER_ALREADY_IN_STUDY": "The user works in the study already.",
     "USER_NOT_IN_STUDY": "The user does not work in the study.",
+    "UNSUPPORTED_KIT": "`deploy prepare`: a user's kit has nothing to start.",
     "VERSION_MISMATCH": "Two sides cannot work together: other versions of flpoc, other plugins.",
 }
 
 #: Words in capitals in the source that are no error codes.
 NO_CODES = {
-    "COMP_CWORD", "COMP_WORDBREAKS", "COMP_WORDS", "CUDA_VISIBLE_DEVICES", "FILTER_HISTORY", "GRPC_VERBOSITY",
-    "INITIAL_METRICS", "JOB_FILES", "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "MODEL_OWNER",
+    "COMP_CWORD", "COMP_WORDBREAKS", "COMP_WORDS", "CUDA_VISIBLE_DEVICES", "DOCKER_HOST", "FILTER_HISTORY",
+    "GRPC_VERBOSITY", "INITIAL_METRICS", "JOB_FILES", "JOB_ID", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "MODEL_OWNER",
     "NUM_STEPS_CURRENT_ROUND", "PROCESSED_ALGORITHM", "PROCESSED_KEYS", "REQUEST_ZIP", "SIGNED_ZIP", "SITE_NAME",
     "SUBMIT_MODEL_NAME", "VALIDATE_TYPE", "VECLIB_MAXIMUM_THREADS", "WEIGHT_DIFF",
 }  # fmt: skip
@@ -196,6 +198,8 @@ POLICY = {
     "allow_custom_code": "Whether jobs may bring code; false refuses every job that does.",
     "filters": "What every update passes before it leaves, after the filters of the job: a list of names, or of "
     '`{"name": ..., "settings": {...}}`.',
+    "images": "For launchers with images: `allowed`, images that jobs may ask for (names, or beginnings that end with"
+    " `*`), and `studies`, by name of a study the image of its jobs that ask for none.",
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",

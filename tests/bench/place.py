@@ -137,11 +137,11 @@ def _last_errors(folder: Path, most: int = 10) -> list[str]:
 
 
 @contextmanager
-def poc(where: Place, sites: int = 2) -> Iterator[Path]:
+def poc(where: Place, sites: int = 2, *prepare: str) -> Iterator[Path]:
     """A proof of concept that runs; gives the folder of its admin kit."""
-    prepared = where.flpoc_json("poc", "prepare", "-n", str(sites))
+    prepared = where.flpoc_json("poc", "prepare", "-n", str(sites), *prepare)
     try:
-        where.flpoc("poc", "start")
+        where.flpoc("poc", "start", "--timeout", "120")
         yield Path(prepared["prod_dir"]) / prepared["users"][0]
         where.flpoc("poc", "stop")
     finally:

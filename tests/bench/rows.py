@@ -85,6 +85,7 @@ def _jobs() -> Iterator[Row]:
     trivial = "trivial job (10 numbers, 2 sites, 2 rounds)"
     yield Row("job.trivial", f"{trivial}: submit command to FINISHED", limit="<= 2", section=section)
     yield Row("job.first_task", "the same: submission at the server to first task in the scripts", section=section)
+    yield Row("docker.first_task", "the same in containers: how much later the first task is", section=section)
     yield Row("round.small", "round of a 10-number model, 2 sites", limit="<= 0.02", section=section)
     yield Row("job.pss", "memory of server, 2 sites and a trivial job (PSS)", "MB", "<= 300", section)
     yield Row("job.processes", "processes of these, without keepers", "", "<= 6", section)

@@ -26,6 +26,7 @@ from typing import Any
 
 import attrs
 import commands_bench
+import docker_bench
 import flwr_bench
 import install_bench
 import limits
@@ -59,6 +60,7 @@ SUBJECTS: Mapping[str, Subject] = {
             **poc_bench.BENCHES,
             **commands_bench.BENCHES,
             **install_bench.BENCHES,
+            **docker_bench.BENCHES,
             **simulation_bench.BENCHES,
         },
     ),
@@ -66,7 +68,7 @@ SUBJECTS: Mapping[str, Subject] = {
     "flwr": Subject(flwr_bench.TITLE, flwr_bench.BENCHES),
 }
 #: Left out with --quick.
-HEAVY = (*traffic.HEAVY, "install", "simulate-16", "simulate-memory")
+HEAVY = (*traffic.HEAVY, "docker", "install", "simulate-16", "simulate-memory")
 VERSIONS = ("flpoc", "grpcio", "numpy", "cryptography", "msgspec", "xxhash", "click", "pluggy", "attrs")
 
 

@@ -7,10 +7,13 @@ again is in the :class:`Handle`, which is plain data and outlives its maker.
 from __future__ import annotations
 
 import enum
+import re
+import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import attrs
 
@@ -21,6 +24,10 @@ from flpoc.errors import UsageError
 #: ``open``: as the host.
 Network = Literal["none", "agent", "own", "open"]
 
+#: How images are named, for launchers that have images.
+IMAGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+#: Where what runs on this machine is reached by what runs on it.
+HERE: Final = "localhost"
 #: An argument that tells a *keeper* among the processes of a machine: a process of a launcher that stays beside what
 #: it has launched. Every keeper carries it on its command line, and no launcher ends another's as a leftover child.
 KEEPER_MARK: Final = "flpoc-keeper"
@@ -73,6 +80,9 @@ class LaunchRequest:
         hidden: Folders of its owner that it must not see, wherever they lie: keys and state.
             A mount may lie in one of them, none may hold one.
         needs: Processors, memory, graphics processors.
+        image: What it is to run in, for launchers that have images; empty: the launcher's own.
+        host: Name under which others that are launched with this *state* find it, for launchers that give names.
+        ports: TCP ports on which it listens, and on which this machine is to reach it.
         network: How much of the network it may reach: nothing; only its owner, through a socket in one of its
             *mounts*; that and what it starts itself; or whatever the host reaches. What is not ``open`` is a process
             of a job, and launches nothing.
@@ -89,6 +99,9 @@ class LaunchRequest:
     mounts: tuple[Mount, ...] = ()
     hidden: tuple[str, ...] = ()
     needs: Needs = attrs.field(factory=Needs)
+    image: str = ""
+    host: str = ""
+    ports: tuple[int, ...] = ()
     network: Network = "open"
     labels: dict[str, str] = attrs.field(factory=dict)
 
@@ -147,7 +160,12 @@ class Launcher(ABC):
 
     An implementation keeps nothing in memory that a second instance, in
     another process, would need.
+
+    Attributes:
+        has_images: Whether it starts things in images, of which a request may name one.
     """
+
+    has_images: ClassVar[bool] = False
 
     @abstractmethod
     def launch(self, request: LaunchRequest) -> Handle:
@@ -185,6 +203,36 @@ class Launcher(ABC):
     @abstractmethod
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         """Give the last *tail* lines that it wrote; empty when there are none."""
+
+    # -- where what it launches finds itself; by default: on this machine, as everything else
+
+    def make_ready(self, say: Callable[[str], None]) -> Mapping[str, Any]:
+        """Do what takes long and what launches need, e.g. fetch an image; *say* tells people how far it is.
+
+        Returns:
+            Settings that hold from now on besides those it was made from: what it found in the environment of whoever
+            called, which later callers may not have.
+
+        Raises:
+            LaunchError: It could launch nothing; the hint says what to do.
+        """
+        return {}
+
+    def python(self, image: str = "") -> str:
+        """The interpreter with flpoc, as what is launched finds it; in *image*, where there are images.
+
+        Raises:
+            LaunchError: Nobody can say.
+        """
+        return sys.executable
+
+    def address(self, host: str) -> str:
+        """Where what is launched reaches what was launched as *host*."""
+        return HERE
+
+    def data_path(self, study: str, name: str, source: str) -> str:
+        """Where what is launched for a job of *study* sees the data set *name*, which lies in *source*."""
+        return source
 
 
 def check_request(request: LaunchRequest) -> None:

@@ -35,6 +35,8 @@ OFFERS: Final = (
     "simulators",
 )
 
+#: Why a plugin that a kit lists and nobody has installed is broken.
+_NOT_HERE: Final = "not installed here"
 #: Which package usually has what, for the hint when a name is not installed.
 _PACKAGES: Final = {
     "local": "flpoc-builtin-local",
@@ -134,13 +136,13 @@ class Plugins:
     def of_kit(cls, names: Iterable[str]) -> Plugins:
         """Load what a kit lists and nothing else; a name with a dot is the module of a private plugin.
 
-        What it lists and is not installed is broken: :attr:`troubles` says so.
+        What it lists and is not installed counts as broken: :attr:`troubles` says that it is not there.
         """
         names = tuple(names)
         found = cls.load(private=[name for name in names if "." in name], only=names)
         for name in names:
             if name not in found._records:
-                found._note(_Candidate(name, "", "", ""), PluginState.BROKEN, "it is not installed here")
+                found._note(_Candidate(name, "", "", ""), PluginState.BROKEN, _NOT_HERE)
         return found
 
     @property
@@ -151,7 +153,12 @@ class Plugins:
     def troubles(self) -> tuple[str, ...]:
         """What is wanted and could not be loaded, with the reason: one line each."""
         failed = [one for one in self.records if one.state in (PluginState.BROKEN, PluginState.INCOMPATIBLE)]
-        return tuple(f"plugin {one.name} is {one.state.value}: {one.reason}" for one in failed)
+        return tuple(
+            f"plugin {one.name} is {_NOT_HERE}"
+            if one.reason == _NOT_HERE
+            else f"plugin {one.name} is {one.state.value}: {one.reason}"
+            for one in failed
+        )
 
     def _load(self, one: _Candidate, *, switched_off: bool) -> None:
         other = self._records.get(one.name)

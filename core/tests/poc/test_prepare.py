@@ -180,10 +180,11 @@ def test_the_folder_of_the_commands_is_no_name_of_a_site(place):
     assert place.run("prepare", "-c", "poc").error == ("INVALID_ARGS", 4)
 
 
-def test_docker_names_the_package_to_install(place):
+def test_without_a_docker_engine_nothing_is_prepared(place, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place.workspace}/none")
     answer = place.run("prepare", "-d")
-    assert answer.error == ("PLUGIN_NOT_FOUND", 4)
-    assert "install flpoc-builtin-docker" in answer.document["hint"]
+    assert answer.error == ("LAUNCH_FAILED", 1)
+    assert "no Docker engine answers" in answer.document["message"]
     assert not place.workspace.exists()
 
 

@@ -88,6 +88,7 @@ def test_the_policy_of_a_site_is_written_with_its_defaults(provisioned: Path):
         "launcher": "local",
         "allow_custom_code": True,
         "launcher_settings": {},
+        "images": {},
         "filters": [],
         "share_metrics": True,
         "datasets": {},

@@ -272,6 +272,7 @@ def test_the_policy_is_read_as_it_is_now(site_kit: Path):
         "format": 1,
         "launcher": "local",
         "launcher_settings": {},
+        "images": {},
         "filters": [],
         "share_metrics": True,
         "allow_custom_code": True,

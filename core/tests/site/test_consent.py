@@ -23,6 +23,7 @@ from flpoc.provision.project_file import sample_project
 from flpoc.provision.rights import Permissions
 from flpoc.settings import canonical_json
 from flpoc.site.consent import consent
+from flpoc.site.images import ImagePolicy
 
 USER = "lead@nvidia.com"
 POLICY = default_policy() | {"allow_custom_code": True}
@@ -41,7 +42,7 @@ def kit(prod: Path) -> Kit:
 def signed(prod: Path, user: str = USER, **how: Any) -> SignedJob:
     startup = prod / user / "startup"
     (key,), (certificate,) = startup.glob("client.key"), startup.glob("client.crt")
-    script = ScriptSpec("t.py", command=how.pop("command", ()))
+    script = ScriptSpec("t.py", command=how.pop("command", ()), image=how.pop("image", ""))
     sites, study = how.pop("sites", ()), how.pop("study", "default")
     options = {"project": "example_project", "submitter": user} | how
     return sign_job(
@@ -156,3 +157,11 @@ def test_a_site_runs_no_job_of_a_submitter_who_is_locked_out(prod: Path, kit: Ki
     known.keep(sign_statement(made, key_pem=key, certificate_pem=certificate))
     with pytest.raises(AuthError, match=f"certificate of {USER} was revoked at .* \\(left\\)"):
         consent(kit, job, POLICY, None, known)
+
+
+def test_images_are_the_policys_business_only_where_there_are_images(prod: Path, kit: Kit) -> None:
+    job = signed(prod, image="theirs:1")
+    assert consent(kit, job, POLICY).spec.script_for("site-1").image == "theirs:1"
+    assert consent(kit, job, POLICY, images=ImagePolicy(("theirs:*",)))
+    with pytest.raises(AuthError, match="does not run jobs in the image"):
+        consent(kit, job, POLICY, images=ImagePolicy(("mine:*",)))

@@ -92,8 +92,15 @@ def prepare(
         if not call.confirm(f"{folder} is prepared already. Replace it, with all its jobs?", force=force):
             return Report(data={"workspace": str(folder), "status": "unchanged"}, text=("Nothing was changed.",))
         force = True
-    with Progress("preparing"):
-        return life.prepare(folder, wanted, plugins=call.plugins, configuration=settings, force=force)
+    with Progress("preparing") as progress:
+        return life.prepare(
+            folder,
+            wanted,
+            plugins=call.plugins,
+            configuration=settings,
+            force=force,
+            say=lambda text: progress.update(title=text),
+        )
 
 
 def _note_ignored(call: Call, beside: str, options: dict[str, str], why: str = "") -> None:

@@ -142,6 +142,7 @@ class Attempts:
         needs: Needs,
         project: str,
         datasets: tuple[Mount, ...] = (),
+        image: str = "",
         network: Network = "agent",
     ) -> Attempt:
         """Start the process of a recorded attempt (blocking).
@@ -156,6 +157,7 @@ class Attempts:
             needs: Processors, memory, graphics processors.
             project: The project's name.
             datasets: What else it may use.
+            image: What it is to run in; empty: as the launcher is set.
             network: How much of the network it may reach.
 
         Raises:
@@ -181,12 +183,25 @@ class Attempts:
                 *datasets,
             ),
             hidden=self._hidden,
+            image=image,
             network=network,
             labels={"project": project, "site": attempt.site, "job": attempt.job},
         )
         launched = attrs.evolve(attempt, handle=self._launcher.launch(request))
         self.record(launched)
         return launched
+
+    def python(self, image: str = "") -> str:
+        """The interpreter, as the processes find it.
+
+        Raises:
+            LaunchError: Nobody can say.
+        """
+        return self._launcher.python(image)
+
+    def data_path(self, study: str, name: str, source: str) -> str:
+        """Where the processes see a data set."""
+        return self._launcher.data_path(study, name, source)
 
     def poll(self, attempt: Attempt) -> Status:
         """How its process is; one whose launch was never recorded counts as lost."""

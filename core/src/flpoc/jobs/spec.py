@@ -11,6 +11,7 @@ from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
 from flpoc.jobs.paths import FileEntry, below_code
+from flpoc.launching import IMAGE_NAME
 from flpoc.tracking import TrackerSpec
 
 #: In ``scripts``, what holds for every site that is not named.
@@ -42,6 +43,11 @@ def _passable(_: Any, attribute: Any, value: Any) -> None:
 def _not_negative(_: Any, attribute: Any, value: float) -> None:
     if not 0 <= value < 1e9:
         raise ValueError(f"{attribute.name} must not be negative")
+
+
+def _image_name(_: Any, attribute: Any, value: str) -> None:
+    if value and not IMAGE_NAME.fullmatch(value):
+        raise ValueError(f"{attribute.name}: {value[:80]!r} is not the name of an image")
 
 
 def _gpu_count(_: Any, attribute: Any, value: int) -> None:
@@ -89,6 +95,8 @@ class ScriptSpec:
         cpus: Processors, also the number of threads of numeric libraries.
         memory_gib: Main memory; None for no limit.
         gpus: Number of graphics processors.
+        image: What it runs in, at sites whose launcher has images; their policy must allow it. Empty: the study's or
+            the site's.
         framework: Name of an installed framework adapter, as whose parameters the script receives a model; empty:
             NumPy arrays.
         transfer_type: `FULL`: models are sent as they are. `DIFF`: what is sent of a model is its difference from the
@@ -106,6 +114,7 @@ class ScriptSpec:
     cpus: float = attrs.field(default=1.0, validator=_positive)
     memory_gib: float | None = attrs.field(default=None, validator=_positive)
     gpus: int = attrs.field(default=0, validator=_gpu_count)
+    image: str = attrs.field(default="", validator=_image_name)
     framework: str = ""
     transfer_type: Literal["FULL", "DIFF"] = "FULL"
     launch_once: bool = True

@@ -11,7 +11,7 @@ from flpoc.errors import ConfigError, FlpocError, KitError, UsageError, did_you_
 from flpoc.formatting import Report
 from flpoc.poc import workspace as places
 from flpoc.poc.checks import check_project
-from flpoc.poc.preparing import grant_data, refuse_own_name
+from flpoc.poc.preparing import refuse_own_name, settle
 from flpoc.poc.services import Services
 from flpoc.poc.workspace import Workspace, locked, open_workspace
 from flpoc.provision.project_rules import SAMPLE_ORG
@@ -130,7 +130,9 @@ def _add(folder: Path, new: Participant, plugins: Plugins, force: bool) -> _Adde
     except KitError as error:
         raise UsageError(error.message, hint=error.hint) from None
     if new.kind == "site" and before is None:
-        grant_data(kit, workspace.folder / places.DATA)
+        settings = workspace.marker.launcher_settings
+        launcher = plugins.create("launchers", project.launcher, settings)
+        settle(kit, project, launcher, settings, workspace.folder / places.DATA)
     write_project(project, workspace.folder / places.PROJECT_FILE)
     warnings = list(found.warnings)
     if serial:

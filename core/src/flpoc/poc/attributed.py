@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from flpoc.errors import FlpocError, PluginError
 from flpoc.launching import Handle, Launcher, LaunchRequest, Status
@@ -33,6 +33,18 @@ class Attributed(Launcher):
 
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         return self._ask("logs", lambda: self._launcher.logs(handle, tail=tail))
+
+    def make_ready(self, say: Callable[[str], None]) -> Mapping[str, Any]:
+        return self._ask("make_ready", lambda: self._launcher.make_ready(say))
+
+    def python(self, image: str = "") -> str:
+        return self._ask("python", lambda: self._launcher.python(image))
+
+    def address(self, host: str) -> str:
+        return self._ask("address", lambda: self._launcher.address(host))
+
+    def data_path(self, study: str, name: str, source: str) -> str:
+        return self._ask("data_path", lambda: self._launcher.data_path(study, name, source))
 
     def _ask(self, method: str, act: Callable[[], T]) -> T:
         try:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ import attrs
 
 from flpoc.errors import ConfigError, FlpocError, PluginError, UsageError
 from flpoc.formatting import Report
+from flpoc.launching import HERE, Launcher
 from flpoc.poc import workspace as places
 from flpoc.poc.checks import check_project, left_out, not_for_services, not_there
 from flpoc.poc.consoles import end_consoles
@@ -49,7 +50,13 @@ class Wanted:
 
 
 def prepare(
-    folder: Path, wanted: Wanted, *, plugins: Plugins, configuration: Configuration, force: bool = False
+    folder: Path,
+    wanted: Wanted,
+    *,
+    plugins: Plugins,
+    configuration: Configuration,
+    force: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Make a workspace with a project and the kits of its participants, and register its users' kits.
 
@@ -59,6 +66,7 @@ def prepare(
         plugins: What is installed.
         configuration: Where kits are registered; it is saved.
         force: Replace a workspace that is there; what runs in it is stopped first.
+        say: Hears what takes long.
 
     Returns:
         What was made, and with which port.
@@ -71,6 +79,8 @@ def prepare(
     project, warnings = _project(folder, wanted, plugins)
     found = check_project(project, plugins)
     warnings = [*warnings, *found.warnings]
+    launcher = plugins.create("launchers", project.launcher, wanted.launcher_settings)
+    launcher_settings = {**wanted.launcher_settings, **launcher.make_ready(say)}
     if not is_workspace(folder):
         _refuse_strangers(folder)  # before anything is touched, be it only the folder's mode
     is_new = not os.path.exists(folder)  # noqa: PTH110 - unlike pathlib's, false where we may not look
@@ -82,7 +92,7 @@ def prepare(
             if wanted.project_file is None:
                 port, why = _choose_port(configuration, folder)
                 project, warnings = attrs.evolve(project, port=port), [*warnings, *why]
-            replaced = _make(folder, project, wanted.launcher_settings, before, plugins)
+            replaced = _make(folder, project, launcher_settings, before, plugins)
             workspace = places.open_workspace(folder)
             registered, more = _register(workspace, configuration)
             preflight = port_preflight(project.port)
@@ -108,7 +118,7 @@ def _make(
     """Build everything aside, then put it in place; names what was replaced."""
     after = Marker((places.PROJECT_FILE, places.DATA, places.STATE, project.name), launcher_settings)
     with _building(folder) as new:
-        _build(new, project, plugins, folder / places.DATA)
+        _build(new, project, plugins, folder / places.DATA, launcher_settings)
         return _publish(folder, new, before, after)
 
 
@@ -272,26 +282,37 @@ def _building(folder: Path) -> Iterator[Path]:
         places.remove_set_aside(folder)
 
 
-def _build(new: Path, project: Project, plugins: Plugins, granted: Path) -> None:
+def _build(new: Path, project: Project, plugins: Plugins, granted: Path, launcher_settings: Mapping[str, Any]) -> None:
     from flpoc.provision.building import provision
     from flpoc.provision.project_file import write_project
 
     prod = provision(project, new, plugins=plugins)
-    for site in project.sites:
-        grant_data(prod / site.name, granted)
+    launcher = plugins.create("launchers", project.launcher, launcher_settings)
+    for one in (project.server, *project.sites):
+        settle(prod / one.name, project, launcher, launcher_settings, granted)
     write_project(project, new / places.PROJECT_FILE)
     (new / places.STATE).mkdir(mode=0o700)
 
 
-def grant_data(kit: Path, folder: Path) -> None:
-    """Let jobs at a site use a folder, as its owner would."""
-    from flpoc.provision.kit_settings import LOCAL, POLICY
+def settle(
+    kit: Path, project: Project, launcher: Launcher, launcher_settings: Mapping[str, Any], granted: Path
+) -> None:
+    """Do in a kit what its owner would: how it launches jobs, where it finds the server, which data they may use."""
+    from flpoc.provision.kit_settings import CONNECT, LOCAL, POLICY
 
     path = kit / LOCAL / POLICY
     policy = json.loads(path.read_bytes())
-    policy["datasets"] = {**policy["datasets"], "poc": {"source": str(folder), "mode": "rw"}}
+    policy["launcher_settings"] = dict(launcher_settings)
+    if kit.name != project.server.name:
+        policy["datasets"] = {**policy["datasets"], places.POC_DATA: {"source": str(granted), "mode": "rw"}}
+        if (host := launcher.address(project.server.name)) != HERE:
+            _write_json(kit / LOCAL / CONNECT, {"host": host})
+    _write_json(path, policy)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(policy, indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
 
 

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from flpoc.jobs.attempts import SHORT
 from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs
 from flpoc.poc.attributed import Attributed
-from flpoc.poc.workspace import OWN_STATE, STATE, Workspace
+from flpoc.poc.workspace import DATA, DEFAULT_STUDY, OWN_STATE, POC_DATA, STATE, Workspace
 
 if TYPE_CHECKING:
     from flpoc.plugins import Plugins
@@ -143,7 +142,7 @@ class Services:
         log = workspace.kit(name) / CONSOLE_LOG
         self._log_begins[name] = log.stat().st_size if log.is_file() else 0
         try:
-            handle = self.launcher(chosen).launch(_request(workspace, name, gpus))
+            handle = self.launcher(chosen).launch(_request(workspace, name, gpus, self.launcher(chosen)))
         except FlpocError:
             self._path(name).unlink(missing_ok=True)
             raise
@@ -194,8 +193,9 @@ class Services:
         """Find a service whose launch was interrupted: launching the same name is the same launch."""
         if self._workspace is None or not self._workspace.kit(name).is_dir():
             return None
+        launcher = self.launcher(self._workspace.project.launcher)
         try:
-            return self.launcher(self._workspace.project.launcher).launch(_request(self._workspace, name, None))
+            return launcher.launch(_request(self._workspace, name, None, launcher))
         except LaunchError:
             return None  # what cannot be started does not run either
 
@@ -264,19 +264,26 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} ... {names[-1]} ({len(names)})"
 
 
-def _request(workspace: Workspace, name: str, gpus: Sequence[str] | None) -> LaunchRequest:
+def _request(workspace: Workspace, name: str, gpus: Sequence[str] | None, launcher: Launcher) -> LaunchRequest:
     kit, state = workspace.kit(name), workspace.state / name
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = str(workspace.folder / DATA)
     kind = "server" if name == workspace.project.server.name else "site"
     unique = hashlib.sha256(os.fsencode(workspace.folder)).hexdigest()[:8]
     return LaunchRequest(
         name=f"{workspace.project.name}.{name}.{unique}",
-        argv=(sys.executable, "-m", f"flpoc.{kind}", str(kit), "--state", str(state)),
+        argv=(launcher.python(), "-m", f"flpoc.{kind}", str(kit), "--state", str(state)),
         workdir=str(kit),
         state=str(workspace.state / OWN_STATE / "launches"),
         log=str(kit / CONSOLE_LOG),
         env=_environment(gpus),
-        mounts=(Mount(str(kit), str(kit), writable=True), Mount(str(state), str(state), writable=True)),
+        mounts=(
+            Mount(str(kit), str(kit), writable=True),
+            Mount(str(state), str(state), writable=True),
+            Mount(data, launcher.data_path(DEFAULT_STUDY, POC_DATA, data), writable=True),
+        ),
+        host=name,
+        ports=(workspace.project.port,) if kind == "server" else (),
         needs=Needs(gpus=tuple(dict.fromkeys(gpus or ()))),
         labels={"project": workspace.project.name, "participant": name, "workspace": str(workspace.folder)},
     )

@@ -39,6 +39,9 @@ MARKER: Final = ".flpoc-poc.json"
 LOCK: Final = ".flpoc-poc.lock"
 DATA: Final = "data"
 STATE: Final = "state"
+#: Under which name, and in which study, jobs are granted the data folder.
+POC_DATA: Final = "poc"
+DEFAULT_STUDY: Final = "default"
 #: In the folder of states: what commands keep there themselves.
 OWN_STATE: Final = "poc"
 FORMAT: Final = 1

@@ -174,6 +174,7 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
         "format": FORMAT,
         "launcher": launcher,
         "launcher_settings": {},
+        "images": {},
         "allow_custom_code": True,
         "datasets": {},
         "filters": [],
@@ -188,7 +189,7 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
 
 def default_server_policy() -> dict[str, Any]:
     """A server's policy until its owner changes it."""
-    return {"format": FORMAT, "checkpoints": []}
+    return {"format": FORMAT, "launcher_settings": {}, "checkpoints": []}
 
 
 def find_kit(path: Path) -> tuple[Path, Kind]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,7 @@ class ControllerHost:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
                 attempt,
-                (sys.executable, "-m", "flpoc.runner.controller"),
+                (await asyncio.to_thread(self._attempts.python), "-m", "flpoc.runner.controller"),
                 log=self._log,
                 socket=self._files.socket_folder(self.run.id) / SOCKET_NAME,
                 reads=self.run.files.read_by_controller,

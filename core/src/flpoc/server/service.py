@@ -103,7 +103,7 @@ class Server:
         self.waiting: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
         self.known: set[str] = set()
-        launcher = plugins.create("launchers", kit.settings.launcher)
+        launcher = plugins.create("launchers", kit.settings.launcher, kit.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, kit.settings.launcher, hidden=(kit.folder,))
         self._hosts: dict[str, ControllerHost] = {}
         self._wake = asyncio.Event()

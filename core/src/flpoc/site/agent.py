@@ -31,6 +31,7 @@ from flpoc.settings import structure, structure_named
 from flpoc.site.consent import Consents
 from flpoc.site.contact import Contact
 from flpoc.site.datasets import granted
+from flpoc.site.images import image_policy
 from flpoc.site.jobs import SiteJob
 from flpoc.site.orders import SiteOrders
 from flpoc.site.resources import Resources, resource_policy
@@ -57,7 +58,6 @@ class Agent:
         self.audit = AuditLog(state)
         self.permissions = read_permissions(kit.folder / LOCAL, self.name)
         self.revocations = Revocations(state, root_pem=kit.root_pem, project=kit.settings.project)
-        self.consents = Consents(kit, self.policy, self.audit, self.permissions, self.revocations)
         self.loop = asyncio.get_running_loop()
         self.resources = Resources(resource_policy(self.policy["resources"]), self.policy["max_jobs"])
         self._orders = SiteOrders(self)
@@ -69,6 +69,9 @@ class Agent:
         launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, name, hidden=(kit.folder,))
         self.datasets = granted(self.policy["datasets"])
+        images = image_policy(self.policy["images"])
+        self.images = images if launcher.has_images else None
+        self.consents = Consents(kit, self.policy, self.audit, self.permissions, self.revocations, images=self.images)
         self._inventory = plugins.inventory()
         self._jobs: dict[tuple[str, int], SiteJob] = {}
         self._queue: asyncio.Queue[Any] | None = None

@@ -16,6 +16,7 @@ from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.provision.kits import Kit
 from flpoc.provision.rights import About, Permissions
+from flpoc.site.images import ImagePolicy
 
 #: Programs that run a script like the interpreter does, and nothing besides.
 _PYTHONS = ("python", "python3", "torchrun")
@@ -27,8 +28,10 @@ def consent(
     policy: dict[str, Any],
     permissions: Permissions | None = None,
     revocations: Revocations | None = None,
+    *,
+    images: ImagePolicy | None = None,
 ) -> Manifest:
-    """Check a job before anything of it is unpacked.
+    """Check a job before anything of it is unpacked; *images* says which it may ask for, where there are images.
 
     Raises:
         AuthError: The signer may not submit or is locked out, the job is for other sites or a study that this site
@@ -52,6 +55,8 @@ def consent(
     command = manifest.spec.script_for(kit.settings.name).command
     if command and command[0] not in {*_PYTHONS, policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")
+    if images is not None:
+        images.choose(manifest.spec, kit.settings.name)
     return manifest
 
 
@@ -59,12 +64,20 @@ class Consents:
     """What this site decides about jobs: each decision is in its audit log before anything is done about the job."""
 
     def __init__(
-        self, kit: Kit, policy: dict[str, Any], audit: AuditLog, permissions: Permissions, revocations: Revocations
+        self,
+        kit: Kit,
+        policy: dict[str, Any],
+        audit: AuditLog,
+        permissions: Permissions,
+        revocations: Revocations,
+        *,
+        images: ImagePolicy | None = None,
     ) -> None:
         self._kit = kit
         self._policy = policy
         self._permissions = permissions
         self._revocations = revocations
+        self._images = images
         self._audit = audit
         self._written: dict[tuple[str, int], Decision] = {}
 
@@ -79,7 +92,7 @@ class Consents:
         decision = Decision(Principal.claimed(signed.certificate), "run", f"job {job}, run {run}", "allow")
         try:
             manifest = await asyncio.to_thread(
-                consent, self._kit, signed, self._policy, self._permissions, self._revocations
+                consent, self._kit, signed, self._policy, self._permissions, self._revocations, images=self._images
             )
         except FlpocError as error:
             with contextlib.suppress(FlpocError):  # the audit log says itself that it could not

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,9 @@ from flpoc.wire.trainer_messages import (
 from flpoc.wire.vocabulary import Refused
 
 log = logging.getLogger("flpoc.site")
+
+#: Names that mean the site's own interpreter.
+PYTHONS = ("python", "python3")
 
 
 @attrs.frozen
@@ -83,6 +85,7 @@ class TrainerHost:
         plugins: tuple[str, ...],
         gpus: tuple[str, ...] = (),
         only_these_gpus: bool = False,
+        image: str = "",
     ) -> None:
         self._job, self._run, self._site = job, run, site
         self._spec = spec
@@ -93,7 +96,11 @@ class TrainerHost:
         self._events = events
         self._project = project
         self._python = python
-        self._datasets = datasets
+        self._datasets = {
+            name: attrs.evolve(mount, target=attempts.data_path(spec.study, name, mount.source))
+            for name, mount in datasets.items()
+        }
+        self._image = image
         self._plugins = plugins
         self._gpus = gpus
         self._visible = {GPUS: ",".join(gpus)} if only_these_gpus else {}
@@ -153,11 +160,12 @@ class TrainerHost:
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
                 attempt,
-                self._argv(),
+                await asyncio.to_thread(self._argv),
                 log=self._files.log,
                 socket=self._sockets / SOCKET_NAME,
                 reads=(self._files.job / "code", self._files.models, self._files.kept),
                 datasets=tuple(self._datasets.values()),
+                image=self._image,
                 env={**self._script.env, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
@@ -178,7 +186,9 @@ class TrainerHost:
 
     def _argv(self) -> tuple[str, ...]:
         script = str(self._files.job / "code" / self._script.script)
-        program, *more = self._script.command or (self._python or sys.executable, "-m", "flpoc.runner.trainer")
+        program, *more = self._script.command or (PYTHONS[0], "-m", "flpoc.runner.trainer")
+        if program in PYTHONS:
+            program = self._python or self._attempts.python(self._image)
         # the site's own: not what a PATH that the job sets leads to
         return (shutil.which(program, path=program_path()) or program, *more, script, *self._script.args)
 

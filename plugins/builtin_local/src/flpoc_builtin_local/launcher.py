@@ -16,12 +16,12 @@ from pathlib import Path
 
 from flpoc.errors import LaunchError
 from flpoc.launching import KEEPER_MARK, Handle, Launcher, LaunchRequest, State, Status, check_request
+from flpoc.tails import last_lines
 from flpoc_builtin_local import keeper
 from flpoc_builtin_local.confinement import rules_for
 from flpoc_builtin_local.processes import Process, boot_id, descendants, of_session, wait_gone
 from flpoc_builtin_local.records import Ref, exit_status, locked, prune_exits, stem_for
 from flpoc_builtin_local.settings import LocalSettings
-from flpoc_builtin_local.tails import last_lines
 
 NAME = "local"
 #: Imported, not run as a file, so that its compiled form is used: 10 ms less.

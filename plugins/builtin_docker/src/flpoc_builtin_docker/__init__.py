@@ -1,0 +1,1 @@
+"""Docker containers as a place to run servers, sites and jobs."""
