@@ -12,7 +12,6 @@ from flpoc_builtin_docker.settings import DockerSettings
 
 class TestDockerLauncher(LauncherSuite):
     runs_on_host = False
-    in_order = False
     python = "/usr/local/bin/python3"
     engine_env = frozenset({"PATH", "HOSTNAME", "HOME"})
     patience = 40.0
