@@ -13,7 +13,7 @@ from flpoc_builtin_docker.settings import DockerSettings
 class TestDockerLauncher(LauncherSuite):
     runs_on_host = False
     python = "/usr/local/bin/python3"
-    engine_env = frozenset({"PATH", "HOSTNAME", "HOME"})
+    engine_env = frozenset({"PATH", "PWD", "HOSTNAME", "HOME"})
     patience = 40.0
     at_once = 3.0
 
