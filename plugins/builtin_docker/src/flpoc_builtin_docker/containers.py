@@ -79,14 +79,14 @@ def host_config(request: LaunchRequest, settings: DockerSettings, engine: str, n
     return config
 
 
-def creation(request: LaunchRequest, settings: DockerSettings, image: str, *, shell: str) -> dict[str, Any]:
+def creation(request: LaunchRequest, settings: DockerSettings, image: str, *, through: str) -> dict[str, Any]:
     """Arguments of ``create_container`` besides its host's.
 
-    With a *shell*, output and errors are one stream: the engine reads two apart, and their order would be lost.
+    Run *through* a shell, output and errors are one stream: the engine reads two apart, and their order would be lost.
     """
     return {
         "image": image,
-        "entrypoint": [shell, "-c", 'exec "$@" 2>&1', shell] if shell else [],
+        "entrypoint": [through, "-c", 'exec "$@" 2>&1', through] if through else [],
         "command": list(request.argv),
         "working_dir": request.workdir,
         "environment": [f"{key}={value}" for key, value in request.env.items()],

@@ -116,7 +116,7 @@ class DockerLauncher(Launcher):
             endpoint = api.create_endpoint_config(aliases=[request.host])
             more["networking_config"] = api.create_networking_config({network: endpoint})
         for shell in (SHELL, ""):
-            what = creation(request, self._settings, image, shell=shell)
+            what = creation(request, self._settings, image, through=shell)
             made = api.create_container(name=container_name(request), host_config=host, **what, **more)
             ref = self._ref(request, made["Id"], image)
             if not shell or has_shell(api, ref):
