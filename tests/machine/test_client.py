@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flpoc.jobs.secrets import secret_ref
 from flpoc.models.tensors import TensorFile
 
 from .federation import Federation, federation, write_job
@@ -357,6 +358,45 @@ def test_data_is_found_by_its_name(tmp_path: Path) -> None:
         meta = run(alone, tmp_path / "wrong", script.replace('"numbers"', '"nubmers"'), rounds=1, sites=["site-1"])
         assert meta["cause"]["message"] == "site-1 grants jobs no data called 'nubmers'"
         assert "there is: numbers" in meta["cause"]["hint"]
+
+
+def test_a_script_is_given_secrets_of_its_site_and_the_job_carries_their_names(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t-12345\n")
+    script = """
+        import os
+        import sys
+
+        import numpy as np
+        import flpoc.client as flare
+
+        flare.init()
+        while flare.is_running():
+            flare.receive()
+            same = sys.argv[1:] == ["--token", os.environ["TOKEN"]] and os.environ["NORTH"] == "yes"
+            told = flare.get_config()["who"] == f"me:{os.environ['TOKEN']}"
+            flare.send(flare.FLModel(params={"w": np.array([float(same), float(told), float(len(os.environ["TOKEN"]))])}))
+    """
+    lung = {"env": {"NORTH": "yes"}, "secrets": {"TOKEN": str(tmp_path / "token")}}
+    args = ["--token", secret_ref("TOKEN")]
+    with federation(tmp_path / "federation", 1) as alone:
+        alone.stop("site-1")
+        alone.write_policy("site-1", environments={"default": lung})
+        alone.start("site-1")
+        alone.ready()
+        job = write_job(tmp_path / "job", script, rounds=1, sites=["site-1"], args=args)
+        said = {"client": {"@default": {"who": f"me:{secret_ref('TOKEN')}"}}}
+        (job / "code" / "flpoc_config.json").write_text(json.dumps(said))
+        with alone.session() as session:
+            first = session.wait_for_job(session.submit_job(job), timeout=60)
+            assert first["status"] == "FINISHED:COMPLETED", first["cause"]
+            folder = session.download_job_result(first["job_id"], tmp_path / "results").path
+            with TensorFile.open(folder / "FL_global_model.safetensors") as model:
+                assert np.array(model["w"]).tolist() == [1, 1, 7]
+            wrong = write_job(tmp_path / "wrong", script, rounds=1, sites=["site-1"], args=[secret_ref("TOKNE")])
+            second = session.wait_for_job(session.submit_job(wrong), timeout=60)
+        assert second["cause"]["message"] == "site-1 has no secret 'TOKNE' for study 'default'"
+        files = [path for path in (tmp_path / "federation").rglob("*") if path.is_file()]
+        assert [path for path in files if b"t-12345" in path.read_bytes()] == []
 
 
 def test_a_framework_that_no_site_has_is_said_before_anything_is_started(running: Federation, tmp_path: Path) -> None:

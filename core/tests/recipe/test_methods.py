@@ -296,7 +296,9 @@ def test_what_looks_like_a_secret_is_said_and_not_repeated(project, args, config
     assert not any("hunter2" in str(one.message) for one in caught)
 
 
-@pytest.mark.parametrize("args", [["--token-file", "x"], ["--epochs", "3"], ["--password"], ["--key", "-v"]])
+@pytest.mark.parametrize(
+    "args", [["--token-file", "x"], ["--epochs", "3"], ["--password"], ["--key", "-v"], ["--token", "{secret:A}"]]
+)
 def test_what_looks_like_none_is_not_said(project, args):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

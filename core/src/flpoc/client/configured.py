@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from flpoc.jobs.secrets import with_secrets
+
 #: The file, in the folder of the job's code.
 CONFIG: Final = "flpoc_config.json"
 
@@ -17,4 +19,5 @@ def configured(site: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     said = json.loads(path.read_text(encoding="utf-8")).get("client", {})
-    return {**said.get("@default", {}), **said.get(site, {})}
+    found: dict[str, Any] = with_secrets({**said.get("@default", {}), **said.get(site, {})})
+    return found

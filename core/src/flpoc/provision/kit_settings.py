@@ -175,6 +175,7 @@ def default_policy(launcher: str = "local") -> dict[str, Any]:
         "launcher": launcher,
         "launcher_settings": {},
         "images": {},
+        "environments": {},
         "allow_custom_code": True,
         "datasets": {},
         "filters": [],

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from flpoc.jobs.secrets import secrets_in
+
 if TYPE_CHECKING:
     from flpoc.recipe.job import Job
 
@@ -27,7 +29,7 @@ def warn_of_secrets(job: Job) -> None:
     for where in _secrets(said, ""):
         warnings.warn(
             f"{job.name}: {where} looks like a secret; every site and everybody who may see the job could read it. "
-            "Let the script read it from a file or variable of its site",
+            "Name a secret of each site with flpoc.recipe.secret_ref, or let the script read it there",
             SecretWarning,
             stacklevel=3,
         )
@@ -37,7 +39,7 @@ def _secrets(value: Any, where: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             here = f"{where}.{key}" if where else str(key)
-            if _KEY.search(str(key)) and isinstance(inner, str) and inner:
+            if _KEY.search(str(key)) and isinstance(inner, str) and inner and not secrets_in([inner]):
                 yield here
             else:
                 yield from _secrets(inner, here)
@@ -46,7 +48,13 @@ def _secrets(value: Any, where: str) -> Iterator[str]:
         for place, (word, after) in enumerate(itertools.pairwise(words)):
             option, equals, rest = str(word).partition("=")
             given = rest if equals else after if isinstance(after, str) and not after.startswith("-") else ""
-            if isinstance(word, str) and option.startswith("-") and _KEY.search(option) and given:
+            if (
+                isinstance(word, str)
+                and option.startswith("-")
+                and _KEY.search(option)
+                and given
+                and not secrets_in([given])
+            ):
                 yield f"{where} {option}"
             else:
                 yield from _secrets(word, f"{where}[{place}]")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from flpoc.client import api
 from flpoc.client.script import Script
+from flpoc.jobs.secrets import with_secrets
 
 
 def main() -> int:
     script, *args = sys.argv[1:]
-    sys.argv = [script, *args]
     sys.path[0] = str(Path(script).parent)
     try:
+        sys.argv = [script, *map(with_secrets, args)]
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         return exit_status(end)

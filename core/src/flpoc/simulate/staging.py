@@ -18,6 +18,7 @@ from flpoc.client import api
 from flpoc.client.foreign import Adapters
 from flpoc.client.script import Script
 from flpoc.errors import ResourceError
+from flpoc.jobs.secrets import with_secrets
 from flpoc.runner.trainer import exit_status
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.outside import Relay
@@ -154,9 +155,10 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
     """Be a process that was started with this script, for a while."""
     main = ModuleType("__main__")
     main.__dict__.update(__file__=stage.script, __builtins__=__builtins__)
+    args = with_secrets(list(stage.args), {**os.environ, **stage.env})
     before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), Path.cwd()
     sys.modules["__main__"] = main
-    sys.argv = [stage.script, *stage.args]
+    sys.argv = [stage.script, *args]
     sys.path.insert(0, str(Path(stage.script).parent))
     os.environ.update(stage.env)
     os.chdir(owner.folder)

@@ -31,6 +31,7 @@ from flpoc.settings import structure, structure_named
 from flpoc.site.consent import Consents
 from flpoc.site.contact import Contact
 from flpoc.site.datasets import granted
+from flpoc.site.environments import environments
 from flpoc.site.images import image_policy
 from flpoc.site.jobs import SiteJob
 from flpoc.site.orders import SiteOrders
@@ -69,6 +70,7 @@ class Agent:
         launcher = plugins.create("launchers", name, self.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, name, hidden=(kit.folder,))
         self.datasets = granted(self.policy["datasets"])
+        self.environments = environments(self.policy["environments"])
         images = image_policy(self.policy["images"])
         self.images = images if launcher.has_images else None
         self.consents = Consents(kit, self.policy, self.audit, self.permissions, self.revocations, images=self.images)

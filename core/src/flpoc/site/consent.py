@@ -16,6 +16,7 @@ from flpoc.jobs.signing import verify_job
 from flpoc.jobs.spec import Manifest, SignedJob
 from flpoc.provision.kits import Kit
 from flpoc.provision.rights import About, Permissions
+from flpoc.site.environments import environments
 from flpoc.site.images import ImagePolicy
 
 #: Programs that run a script like the interpreter does, and nothing besides.
@@ -55,6 +56,7 @@ def consent(
     command = manifest.spec.script_for(kit.settings.name).command
     if command and command[0] not in {*_PYTHONS, policy["python"]}:
         raise AuthError(f"{kit.settings.name} does not start {command[0]!r}", hint="its policy names the programs")
+    environments(policy["environments"]).refuse_unknown(manifest.spec, kit.settings.name)
     if images is not None:
         images.choose(manifest.spec, kit.settings.name)
     return manifest

@@ -260,6 +260,7 @@ class SiteJob:
             project=agent.kit.settings.project, python=str(agent.policy.get("python") or ""),
             datasets=agent.datasets, plugins=agent.kit.settings.plugins, gpus=share.gpus,
             only_these_gpus=agent.resources.exact or bool(share.gpus),
+            environment=agent.environments.of(self._manifest.spec.study),
             image=agent.images.choose(self._manifest.spec, agent.name) if agent.images else "",
         )  # fmt: skip
         try:

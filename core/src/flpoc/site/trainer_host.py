@@ -18,6 +18,7 @@ from flpoc.jobs.processes import GPUS, program_path, signal_name
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
+from flpoc.site.environments import StudyEnvironment
 from flpoc.site.files import SiteFiles
 from flpoc.wire.endings import END_WITHIN, LAUNCHES, STOP_GRACE, Ending, cause_of_end
 from flpoc.wire.local import SOCKET_NAME, Link, listen
@@ -86,6 +87,7 @@ class TrainerHost:
         gpus: tuple[str, ...] = (),
         only_these_gpus: bool = False,
         image: str = "",
+        environment: StudyEnvironment | None = None,
     ) -> None:
         self._job, self._run, self._site = job, run, site
         self._spec = spec
@@ -101,6 +103,7 @@ class TrainerHost:
             for name, mount in datasets.items()
         }
         self._image = image
+        self._environment = environment or StudyEnvironment()
         self._plugins = plugins
         self._gpus = gpus
         self._visible = {GPUS: ",".join(gpus)} if only_these_gpus else {}
@@ -157,6 +160,7 @@ class TrainerHost:
         if not self._script.launch_once:
             await asyncio.to_thread(self._files.drop_attempts, number)
         try:
+            of_study = await asyncio.to_thread(self._environment.read, self._site)
             self._attempt = await asyncio.to_thread(
                 self._attempts.launch,
                 attempt,
@@ -166,7 +170,7 @@ class TrainerHost:
                 reads=(self._files.job / "code", self._files.models, self._files.kept),
                 datasets=tuple(self._datasets.values()),
                 image=self._image,
-                env={**self._script.env, **self._visible, **self._told},
+                env={**self._script.env, **of_study, **self._visible, **self._told},
                 needs=Needs(cpus=self._script.cpus, memory_gib=self._script.memory_gib, gpus=self._gpus),
                 project=self._project,
                 # a program that starts several processes of the script has them talk to each other
