@@ -374,7 +374,8 @@ def test_a_script_is_given_secrets_of_its_site_and_the_job_carries_their_names(t
             flare.receive()
             same = sys.argv[1:] == ["--token", os.environ["TOKEN"]] and os.environ["NORTH"] == "yes"
             told = flare.get_config()["who"] == f"me:{os.environ['TOKEN']}"
-            flare.send(flare.FLModel(params={"w": np.array([float(same), float(told), float(len(os.environ["TOKEN"]))])}))
+            found = [float(same), float(told), float(len(os.environ["TOKEN"]))]
+            flare.send(flare.FLModel(params={"w": np.array(found)}))
     """
     lung = {"env": {"NORTH": "yes"}, "secrets": {"TOKEN": str(tmp_path / "token")}}
     args = ["--token", secret_ref("TOKEN")]
