@@ -5,8 +5,6 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 # processes that run tests side by side: most tests wait for processes of their own
 TESTERS ?= 3
-# a comparable system has an environment of its own
-PEER_VENV ?= .venv-$(PEER)
 SOURCES := core/src $(wildcard plugins/*/src)
 PROJECTS := $(wildcard core/pyproject.toml plugins/*/pyproject.toml)
 PEERS := $(patsubst tests/bench/peer-%.txt,%,$(wildcard tests/bench/peer-*.txt))
@@ -36,8 +34,8 @@ lint: $(VENV)/.dev ## Check style and types
 rows: $(VENV)/.dev ## Cause every bad input of the catalogue and print what came of it
 	@$(PY) tests/catalogue/report.py $(ARGS)
 
-bench: $(VENV)/.dev $(if $(PEER),$(PEER_VENV)/.ready) ## Measure flpoc on this machine; PEER=nvflare measures that, too; ARGS="..." are passed on
-	@$(PY) tests/bench/run.py $(if $(PEER),--peer $(PEER) --peer-venv $(PEER_VENV)) $(ARGS)
+bench: $(VENV)/.dev $(PEER:%=.venv-%/.ready) ## Measure flpoc on this machine; PEER="nvflare flwr" measures these, too; ARGS="..." are passed on
+	@$(PY) tests/bench/run.py $(if $(PEER),--peer $(PEER)) $(ARGS)
 
 chaos: $(VENV)/.dev ## Kill processes at random instants and compare the models; ARGS="..." are passed on
 	@$(PY) tests/chaos/run.py $(ARGS)
@@ -70,8 +68,9 @@ $(VENV)/.dev: $(VENV)/.demo requirements-dev.txt
 	@$(PY) -m pip install --quiet --no-build-isolation -r requirements-dev.txt
 	@touch $@
 
-$(PEER_VENV)/.ready: tests/bench/peer-$(PEER).txt
-	@echo "Installing $(PEER) into $(PEER_VENV) ..."
-	@$(PYTHON) -m venv $(PEER_VENV)
-	@$(PEER_VENV)/bin/python -m pip install --quiet -r $<
+# a comparable system has an environment of its own
+.venv-%/.ready: tests/bench/peer-%.txt
+	@echo "Installing $* into $(@D) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet -r $<
 	@touch $@

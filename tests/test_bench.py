@@ -89,10 +89,11 @@ def test_flpoc_has_a_bench_for_every_row(bench):
     assert filled == set(bench.rows.ROWS)
 
 
-def test_a_bench_of_the_same_name_fills_no_row_of_another_bench(bench):
-    ours, theirs = bench.run.SUBJECTS["flpoc"].benches, bench.run.SUBJECTS["nvflare"].benches
+@pytest.mark.parametrize(("peer", "least"), [("nvflare", 9), ("flwr", 4)])
+def test_a_bench_of_the_same_name_fills_no_row_of_another_bench(bench, peer, least):
+    ours, theirs = bench.run.SUBJECTS["flpoc"].benches, bench.run.SUBJECTS[peer].benches
     both = sorted(set(ours) & set(theirs))
-    assert len(both) >= 9
+    assert len(both) >= least
     assert [name for name in both if not set(theirs[name].keys) <= set(ours[name].keys)] == []
 
 
@@ -185,18 +186,45 @@ def test_a_page_without_marks_is_left_alone(measured, tmp_path):
     assert page.read_text(encoding="utf-8") == "mine\n"
 
 
-def test_half_a_run_is_not_written_into_a_page(page):
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--quick",), "--markdown is not for a --quick run"),
+        (("--only", "mean"), "--markdown is for whole sections; measure machine tls stream, too"),
+    ],
+    ids=["quick", "half a section"],
+)
+def test_half_a_run_is_not_written_into_a_page(page, words, says):
     before = page.read_text(encoding="utf-8")
-    done = run("--quick", "--only", "mean", "--markdown", str(page))
+    done = run(*words, "--markdown", str(page))
     assert done.returncode == 2
-    assert "--markdown is for a whole run" in done.stderr
+    assert says in done.stderr
     assert page.read_text(encoding="utf-8") == before
 
 
-def test_a_peer_that_is_not_installed_is_said_with_the_command_that_installs_it(tmp_path):
-    done = run("--peer", "nvflare", "--peer-venv", str(tmp_path))
-    assert done.returncode == 2
-    assert "`make bench PEER=nvflare` installs it" in done.stderr
+def test_sections_that_were_measured_by_themselves_leave_the_others_as_they_are(bench, measured, page):
+    run("--from", str(measured), "--markdown", str(page))
+    before = page.read_text(encoding="utf-8")
+    Column, Figure = bench.figures.Column, bench.figures.Figure
+    columns = [Column("flpoc", [Figure("simulate.2x3", 0.5)]), Column("flwr", [Figure("simulate.2x3", 15.0)], "Flower")]
+    bench.page.write_page(page, columns, {"kind": "only simulate-2", "date": "2026-11-28", "took": "3 s"})
+    after = page.read_text(encoding="utf-8")
+    assert line_of(after, "trivial job, 2 sites, 3 rounds") == [
+        "trivial job, 2 sites, 3 rounds", "0.500", "15", "30", "s", "<= 1",
+    ]  # fmt: skip
+    assert "Measured by itself: date 2026-11-28.\n" in after
+    first, second = (text.partition("### Simulation\n") for text in (before, after))
+    assert first[0] == second[0]
+    assert first[2].partition("### ")[1:] == second[2].partition("### ")[1:]
+    bench.page.write_page(page, columns, {"kind": "only simulate-2", "date": "2026-11-28", "took": "3 s"})
+    assert page.read_text(encoding="utf-8") == after
+
+
+def test_a_section_has_columns_of_those_who_have_something_in_it(bench, measured, page):
+    run("--from", str(measured), "--markdown", str(page))
+    sections = page.read_text(encoding="utf-8").split("### ")
+    named = {one.partition("\n")[0] for one in sections if "| NVFlare 2.9.0 | times better |" in one}
+    assert named == {"Commands", "Proof of concept", "Model traffic", "Simulation"}
 
 
 def test_a_bench_measures_for_real(bench, tmp_path):
@@ -212,5 +240,5 @@ def test_the_documentation_shows_every_row_of_the_table(bench):
     text = PAGE.read_text(encoding="utf-8")
     inside = text.partition(bench.page.BEGIN)[2].partition(bench.page.END)[0]
     assert [row.what for row in bench.rows.ROWS.values() if f"\n| {row.what} | " not in inside] == []
-    title = bench.run.SUBJECTS["nvflare"].title
-    assert f" {title} | times better |" in inside
+    peers = [one.title for name, one in bench.run.SUBJECTS.items() if name != "flpoc"]
+    assert [title for title in peers if f" {title} | times better |" not in inside] == []

@@ -317,6 +317,7 @@ def settings() -> Iterator[str]:
     from flpoc.jobs.code import CodeRef
     from flpoc.plugins import OFFERS
     from flpoc.provision.kit_settings import KitSettings
+    from flpoc.workflows.schedules import LrSchedule
     from flpoc.workflows.settings import CrossSite
 
     yield from ("# Settings", "", "## Of components", "")
@@ -329,7 +330,7 @@ def settings() -> Iterator[str]:
                 kind = name.removeprefix("flpoc_")
                 yield from ("", f"### {one.name} ({kind})", "", f"{one.summary}.", "", *fields(one.settings))
     yield from ("", "### In settings of others", "")
-    for cls in (CodeRef, CrossSite):
+    for cls in (CodeRef, CrossSite, LrSchedule):
         yield from (f"`{cls.__name__}`: {inspect.cleandoc(cls.__doc__ or '').splitlines()[0]}", "", *fields(cls))
     yield from ("## The user's configuration", "", "`~/.flpoc/config.conf`; `flpoc config` shows and changes it.", "")
     yield from _keys(meanings.CONFIGURATION)
@@ -431,7 +432,11 @@ def recipe() -> Iterator[str]:
         if not attrs.has(found) and not issubclass(found, enum.Enum):
             yield from (f"### How to make a {name}", "", "```text", *_call(name, found), "```", "")
     yield from ("", "## flpoc.recipe.utils", "", *prose(flpoc.recipe.utils.__doc__ or ""))
-    for name in ("add_cross_site_evaluation", "add_experiment_tracking", "set_per_site_config", "set_recipe_meta"):
+    names = (
+        "add_cross_site_evaluation", "add_final_global_evaluation", "add_experiment_tracking", "set_per_site_config",
+        "set_recipe_meta",
+    )  # fmt: skip
+    for name in names:
         yield from ("", f"### {name}", "", *_function(name, getattr(flpoc.recipe.utils, name)))
 
 

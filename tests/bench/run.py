@@ -1,11 +1,11 @@
-"""``python tests/bench/run.py [--peer NAME] [--json FILE] [--markdown PAGE] [--only NAME...] [--quick]``.
+"""``python tests/bench/run.py [--peer NAME...] [--json FILE] [--markdown PAGE] [--only NAME...] [--quick]``.
 
 The table of ``make bench``. Every bench has a temp folder and a HOME of its own
 and leaves nothing. One that fails shows its error in the table and the others go
 on; then the exit status is 1. A missed limit is no failure: the table says so.
 
-With a peer, each bench is done for flpoc and then at once for the peer, so that
-both find the machine in much the same state.
+With peers, each bench is done for flpoc and then at once for the peers, so that
+all find the machine in much the same state.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import commands_bench
 import docker_bench
+import flwr_bench
 import install_bench
 import limits
 import nvflare_bench
@@ -36,6 +37,7 @@ import traffic
 from figures import Column, Figure, document, read_document, shown, table, verdict
 from page import BEGIN, END, has_place, write_page
 from place import Bench, BenchError, Measurement
+from rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "flpoc"
@@ -63,6 +65,7 @@ SUBJECTS: Mapping[str, Subject] = {
         },
     ),
     "nvflare": Subject(nvflare_bench.TITLE, nvflare_bench.BENCHES),
+    "flwr": Subject(flwr_bench.TITLE, flwr_bench.BENCHES),
 }
 #: Left out with --quick.
 HEAVY = (*traffic.HEAVY, "docker", "install", "simulate-16", "simulate-memory")
@@ -90,36 +93,48 @@ def _arguments() -> argparse.Namespace:
     peers = [name for name in SUBJECTS if name != OURS]
     parser = argparse.ArgumentParser(
         description="Measure flpoc on this machine, beside the limits of its design and, if wanted, another system.",
-        epilog="Six minutes for flpoc on two processors with nothing else to do, and twelve more for nvflare; "
-        "with --quick three and four.",
+        epilog="Six minutes for flpoc on two processors with nothing else to do, twelve more for nvflare and two for "
+        "flwr; with --quick three, four and one.",
     )
-    parser.add_argument("--peer", choices=peers, help="measure this system, too, in the same run")
-    parser.add_argument("--peer-venv", type=Path, metavar="FOLDER", help="where it is installed; else .venv-PEER")
+    parser.add_argument("--peer", nargs="+", choices=peers, default=[], help="measure these, too, in the same run")
+    parser.add_argument(
+        "--venvs", type=Path, default=ROOT, metavar="FOLDER", help="where they are installed, each in .venv-PEER"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="write the table between the marks of this page")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing; show a --json file")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=f"of: {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs; nothing to publish")
     args = parser.parse_args()
-    if args.markdown and (args.only or args.quick):
-        parser.error("--markdown is for a whole run: neither --only nor --quick")
+    if args.markdown and args.quick:
+        parser.error("--markdown is not for a --quick run")
+    if args.markdown and (missing := _missing(args.only)):
+        parser.error(f"--markdown is for whole sections; measure {' '.join(missing)}, too")
     if args.markdown and not has_place(args.markdown):
         parser.error(f"{args.markdown}: there is no place for the table; it needs the lines\n{BEGIN}\n{END}")
-    if args.peer and not args.source:
-        args.peer_venv = args.peer_venv or ROOT / f".venv-{args.peer}"
-        if not (args.peer_venv / "bin" / args.peer).exists():
-            parser.error(f"{args.peer} is not installed in {args.peer_venv}; `make bench PEER={args.peer}` installs it")
+    for peer in args.peer if not args.source else ():
+        if not (_programs(args, peer) / peer).exists():
+            parser.error(f"{peer} is not installed in {_programs(args, peer)}; `make bench PEER={peer}` installs it")
     return args
+
+
+def _programs(args: argparse.Namespace, peer: str) -> Path:
+    return Path(args.venvs).resolve() / f".venv-{peer}" / "bin"
+
+
+def _missing(only: Sequence[str]) -> list[str]:
+    """Benches of flpoc that were not chosen, and fill other rows of a section of which some were."""
+    sections = {name: {ROWS[key].section for key in one.keys} for name, one in SUBJECTS[OURS].benches.items()}
+    begun = {section for name in only for section in sections.get(name, ())}
+    return [name for name, its in sections.items() if its & begun and name not in only]
 
 
 def measure_all(args: argparse.Namespace) -> tuple[list[Column], dict[str, Any]]:
     """One bench after the other, each for all subjects."""
-    chosen = [OURS, *([args.peer] if args.peer else [])]
-    benches = {OURS: Bench(args.quick)}
-    if args.peer:
-        benches[args.peer] = Bench(args.quick, args.peer_venv.resolve() / "bin")
+    chosen = [OURS, *args.peer]
+    benches = {OURS: Bench(args.quick), **{peer: Bench(args.quick, _programs(args, peer)) for peer in args.peer}}
     figures: dict[str, list[Figure]] = {subject: [] for subject in chosen}
-    run = metadata(args.quick)
+    run = metadata(args)
     began = time.monotonic()
     for name in dict.fromkeys(name for subject in chosen for name in SUBJECTS[subject].benches):
         for subject in chosen:
@@ -173,11 +188,12 @@ def _reason(caught: Exception) -> str:
     return "\n".join([first, *traceback.format_exception(caught)]).strip()
 
 
-def metadata(quick: bool) -> dict[str, Any]:
+def metadata(args: argparse.Namespace) -> dict[str, Any]:
     """Under which circumstances the figures were taken."""
+    kind = f"only {', '.join(args.only)}" if args.only else "full"
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "kind": "quick: nothing to publish" if quick else "full",
+        "kind": "quick: nothing to publish" if args.quick else kind,
         "processors": f"{os.cpu_count()} ({_processor()})",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f} GB",
         "system": f"{platform.system()} {platform.release()}",

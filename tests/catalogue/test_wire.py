@@ -31,7 +31,6 @@ from flpoc.server.authorization import SITE_CALLS, USER_CALLS
 from flpoc.server.site_service import CALLS_OF_A_SITE
 from flpoc.wire.asks import REPLIES, AboutJob, Ask
 from flpoc.wire.codec import MAX_MESSAGE_BYTES, SHORT_BYTES, encode
-from flpoc.wire.job_messages import TO_TRAINER, LocalHello
 from flpoc.wire.local import Wire, connect
 from flpoc.wire.messages import (
     PUSHED,
@@ -41,14 +40,14 @@ from flpoc.wire.messages import (
     JobWant,
     LogLines,
     LogsHave,
-    MetricRow,
     Metrics,
     Progress,
     Push,
-    Refused,
     Welcome,
 )
 from flpoc.wire.options import SITE_SERVICE, USER_SERVICE
+from flpoc.wire.trainer_messages import TO_TRAINER, LocalHello
+from flpoc.wire.vocabulary import MetricRow, Refused
 
 from .attack import Liar, Peer, Stream, becomes, dial, hello, pair_of, state_of, tls, vitals
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import attrs
 
+from flpoc.jobs.attempts import SHORT
+from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import Participant
@@ -126,6 +128,7 @@ class Federation:
                 service.kill()
                 service.wait()
         for name in ("server", *self.sites):
+            Shortcuts(self.state(name) / SHORT).drop()
             for pid in self.job_processes(name):
                 try:
                     os.kill(pid, signal.SIGKILL)

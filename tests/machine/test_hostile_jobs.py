@@ -40,7 +40,7 @@ RUNS_AHEAD = """
     import os, pathlib, time
     import numpy as np
     from flpoc.models.tensors import checksum_file, write_tensors
-    from flpoc.wire.job_messages import LocalHello, Submit, TrainerStart, FROM_TRAINER, TO_TRAINER
+    from flpoc.wire.trainer_messages import LocalHello, Submit, TrainerStart, FROM_TRAINER, TO_TRAINER
     from flpoc.wire.local import Wire, connect
 
     wire = Wire(connect(pathlib.Path(os.environ["FLPOC_SOCKET"])), TO_TRAINER)

@@ -168,6 +168,21 @@ def test_each_site_is_asked_for_what_it_is_to_give(lab: Lab, session: Session) -
 
 
 @pytest.mark.row("J14")
+def test_a_site_that_lacks_something_for_good_is_left_out_and_the_ledger_says_why(
+    lab: Lab, session: Session, tmp_path: Path
+) -> None:
+    job = lab.submit(session, cpus=5)
+    lab.let_go(job)
+    completed(session, job)
+    folder = session.download_job_result(job, tmp_path / "out").path
+    rows = {one["site"]: one for one in json.loads((folder / "ledger.json").read_text())}
+    assert rows["site-2"]["status"] == "trained"
+    assert (rows["site-1"]["status"], rows["site-1"]["reason"]) == (
+        "absent", "site-1 has 4 processors, the job wants 5",
+    )  # fmt: skip
+    assert f"job {job} starts without site-1: site-1 has 4 processors" in lab.running.log("server")
+
+
 @pytest.mark.parametrize(
     ("needs", "why"),
     [

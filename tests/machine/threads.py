@@ -14,8 +14,8 @@ import attrs
 
 from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status
 from flpoc.wire.codec import Family
-from flpoc.wire.job_messages import LocalHello
 from flpoc.wire.local import Wire, connect
+from flpoc.wire.trainer_messages import LocalHello
 
 #: More turns of the loop than a job takes until its process is there, and after which none is tried any more.
 MOST_TURNS = 200

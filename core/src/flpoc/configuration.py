@@ -42,6 +42,7 @@ class Configuration:
         plugins_load: Modules of private plugins.
         plugins_disable: Names of plugins that are not to be loaded.
         rest: What else the file says; kept as it is.
+        origin: What was read: :meth:`save` writes what has changed since.
     """
 
     path: Path | None = None
@@ -53,6 +54,7 @@ class Configuration:
     plugins_load: tuple[str, ...] = ()
     plugins_disable: tuple[str, ...] = ()
     rest: Mapping[str, Any] = attrs.field(factory=dict)
+    origin: Configuration | None = attrs.field(default=None, eq=False, repr=False)
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Configuration:
@@ -65,14 +67,15 @@ class Configuration:
 
         path = path or configuration_file(environ)
         if path is None or not _exists(path):
-            return cls(path=path)
+            return cls(path=path, origin=cls(path=path))
         data = read_file(path)
         if not isinstance(data, Mapping):
             raise ConfigError(f"{path}: wanted are keys and values, not {type(data).__name__}")
         try:
-            return _parse(data, path)
+            found = _parse(data, path)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
+        return attrs.evolve(found, origin=found)
 
     def with_kit(self, kit_id: str, path: Path | str) -> Configuration:
         """Register a kit; one of the same id is replaced."""
@@ -104,7 +107,7 @@ class Configuration:
         return attrs.evolve(self, job_templates=str(path))
 
     def save(self) -> None:
-        """Write the file, all of it or nothing.
+        """Write the file, all of it or nothing; what others have changed since it was read stays.
 
         Raises:
             ConfigError: There is no place for it, or it cannot be written.
@@ -115,12 +118,22 @@ class Configuration:
                 hint=f"set HOME, or {CONFIG_VARIABLE} to a file",
             )
         try:
-            _replace(self.path.resolve(), _document(self))
+            self._save(self.path.resolve())
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: the configuration cannot be written: {error.strerror or error}",
                 hint=f"make the folder writable, or set {CONFIG_VARIABLE} to another file",
             ) from None
+
+    def _save(self, path: Path) -> None:
+        from flpoc.changing import alone, merged, replace
+
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone(path.parent):
+            document = _document(self)
+            if self.origin is not None:
+                document = merged(_document(self.origin), document, _document(self.load(path)))
+            replace(path, document)
 
     def _known(self, kit_id: str) -> None:
         if kit_id not in self.kits:
@@ -347,29 +360,6 @@ def _document(configuration: Configuration) -> dict[str, Any]:
     if any(plugins.values()):
         found["plugins"] = {key: value for key, value in plugins.items() if value}
     return found
-
-
-def _replace(path: Path, document: dict[str, Any]) -> None:
-    import json
-    import tempfile
-
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _value(data: Mapping[str, Any], key: str) -> Any:

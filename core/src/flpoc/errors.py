@@ -213,3 +213,10 @@ def did_you_mean(word: str, known: Any, fallback: str = "") -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return fallback or (f"known: {', '.join(names)}" if names else "")
+
+
+def known_names(word: str, known: Any, *, most: int = 20) -> str:
+    """Say which known name was probably meant, and all that are known, *most* of them."""
+    names = sorted(map(str, known))
+    shown = ", ".join([*names[:most], "..."] if len(names) > most else names)
+    return f"{did_you_mean(word, names, ' ')} known: {shown or 'none'}".strip()

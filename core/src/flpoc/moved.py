@@ -10,6 +10,7 @@ from typing import Final
 NEW_PLACES: Final = {
     "flpoc.app_common.abstract.fl_model": "flpoc.client (FLModel, ParamsType)",
     "flpoc.app_common.aggregators.model_aggregator": "flpoc.recipe (ModelAggregator)",
+    "flpoc.app_common.np.constants": "flpoc.client (NPConstants)",
     "flpoc.app_common.np.recipes": "flpoc.recipe (NumpyFedAvgRecipe, NumpyCrossSiteEvalRecipe)",
     "flpoc.app_opt.pt.recipes": "flpoc_framework_torch.recipes",
     "flpoc.app_opt.tf.recipes": "flpoc_framework_tf.recipes",

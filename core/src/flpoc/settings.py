@@ -30,7 +30,11 @@ MAX_FILE_BYTES = 1 << 20
 #: Deeper nesting than this is refused, in files and in messages.
 MAX_DEPTH = 32
 
+#: In the metadata of a setting: what it lists, or has as keys, are names of sites.
+NAMES_SITES = "names sites"
+
 _CONTAINERS = (dict, list, tuple)
+_SCALARS = frozenset({str, bytes, bool, int, float, type(None)})
 
 
 def structure(data: Any, cls: type[T], *, where: str = "") -> T:
@@ -63,6 +67,18 @@ def structure_named(value: Any, cls: type[T], where: str) -> tuple[T, ...]:
     )
 
 
+def sites_in(settings: Any, where: str = "") -> dict[str, tuple[str, ...]]:
+    """Which sites an attrs instance names, by the path of the key; :data:`NAMES_SITES` marks what does."""
+    found: dict[str, tuple[str, ...]] = {}
+    for attribute in attrs.fields(type(settings)):
+        value, path = getattr(settings, attribute.name), f"{where}.{attribute.name}" if where else attribute.name
+        if attribute.metadata.get(NAMES_SITES):
+            found[path] = tuple(value or ())
+        elif attrs.has(type(value)):
+            found |= sites_in(value, path)
+    return found
+
+
 def plain(value: Any) -> Any:
     """Turn an attrs instance into plain data: dicts, lists, strings, numbers."""
     import msgspec
@@ -83,20 +99,23 @@ def refuse_unknown(data: Any, cls: Any, where: str = "", depth: int = 0) -> None
         _refuse_deep(data, where, depth)
     elif isinstance(data, Mapping):
         fields = _field_types(cls)
-        if fields is not None:
-            for key, value in data.items():
-                path = f"{where}.{key}" if where else str(key)
-                if key not in fields:
-                    raise ConfigError(f"{path}: no such setting", hint=did_you_mean(str(key), fields))
+        inner = _value_type(cls) if fields is None else None
+        for key, value in data.items():
+            known = fields is None or key in fields
+            if known and type(value) in _SCALARS:
+                continue  # as most are
+            path = f"{where}.{key}" if where else str(key)
+            if fields is None:
+                refuse_unknown(value, inner, path, depth + 1)
+            elif known:
                 refuse_unknown(value, fields[key], path, depth + 1)
-        else:
-            inner = _value_type(cls)
-            for key, value in data.items():
-                refuse_unknown(value, inner, f"{where}.{key}" if where else str(key), depth + 1)
+            else:
+                raise ConfigError(f"{path}: no such setting", hint=did_you_mean(str(key), fields))
     elif isinstance(data, (list, tuple)):
         inner = _value_type(cls)
         for place, value in enumerate(data):
-            refuse_unknown(value, inner, f"{where}[{place}]", depth + 1)
+            if type(value) not in _SCALARS:
+                refuse_unknown(value, inner, f"{where}[{place}]", depth + 1)
 
 
 def _refuse_deep(data: Any, where: str, depth: int) -> None:

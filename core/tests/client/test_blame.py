@@ -8,7 +8,7 @@ import pytest
 
 from flpoc.client.blame import blame
 from flpoc.wire.codec import encode
-from flpoc.wire.job_messages import FROM_TRAINER
+from flpoc.wire.trainer_messages import FROM_TRAINER
 
 
 class Silent(Exception):

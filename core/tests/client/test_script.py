@@ -13,7 +13,7 @@ import pytest
 import flpoc.client as flare
 from flpoc.client import api
 from flpoc.errors import UsageError
-from flpoc.wire.job_messages import Over
+from flpoc.wire.trainer_messages import Over
 
 ONES = np.ones(2, np.float32)
 
@@ -165,6 +165,54 @@ def test_what_a_function_would_have_asked_next_is_handled_too(owner: Any) -> Non
     owner.script(owner.give(1, w=ONES))
     training_first()
     assert [(one.evaluates, one.submits) for one in owner.submitted] == [(False, False), (True, False)]
+
+
+def test_a_site_without_a_model_of_its_own_goes_on_to_the_next_task(owner: Any, monkeypatch) -> None:
+    monkeypatch.setattr("flpoc.client.script.AGAIN", 0.01)
+    script = owner.script(owner.give(0, "submit_model"))
+    asked = 0
+    while flare.is_running():
+        if flare.is_submit_model():
+            asked += 1
+            if asked == 3:
+                script.take(owner.give(1, "evaluate", w=ONES))
+        elif flare.is_evaluate():
+            flare.send(flare.FLModel(metrics={"accuracy": 1.0}))
+    assert asked == 3
+    assert [one.kind for one in owner.submitted] == ["evaluate"]
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "submit_model"])
+def test_a_script_that_asks_and_passes_a_task_by_is_told_instead_of_given_it_for_ever(owner: Any, kind: str) -> None:
+    def loop() -> None:
+        while flare.is_running():
+            flare.receive()
+            if flare.is_train():
+                flare.send(answer())
+
+    owner.script(owner.give(0, w=ONES), owner.give(1, kind, w=ONES))
+    with pytest.raises(UsageError) as caught:
+        loop()
+    assert caught.value.message == f"round 2: the task is {kind!r}, and the script asks only for 'train'"
+    assert f"flare.is_{kind}()" in caught.value.hint
+
+
+def test_a_script_that_forgets_to_answer_an_evaluation_is_told(owner: Any) -> None:
+    owner.script(owner.give(0, "evaluate", w=ONES))
+    assert flare.is_running()
+    assert flare.is_evaluate()
+    with pytest.raises(UsageError, match="knows the task 'evaluate', but sends no answer"):
+        flare.is_running()
+
+
+def test_a_script_may_look_whether_the_job_goes_on_while_it_trains(owner: Any) -> None:
+    owner.script(owner.give(0, w=ONES))
+    assert flare.is_train()
+    assert flare.is_running()
+    flare.receive()
+    assert flare.is_running()
+    flare.send(answer())
+    assert not flare.is_running()
 
 
 def test_what_the_job_says_of_a_task_is_in_the_meta_of_the_model(owner: Any) -> None:

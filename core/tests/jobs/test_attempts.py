@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flpoc.jobs.attempts import TOKEN_FILE, Attempt, Attempts, environment, signal_name
+from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.processes import TOKEN_FILE, environment, signal_name
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, State, Status
 
 
@@ -37,9 +39,11 @@ class Recorder(Launcher):
 
 
 @pytest.fixture
-def attempts(tmp_path: Path) -> Attempts:
+def attempts(tmp_path: Path) -> Iterator[Attempts]:
     recorder = Recorder(tmp_path / "state" / "handles")
-    return Attempts(tmp_path / "state", recorder, "recorder", hidden=(tmp_path / "kit",))
+    found = Attempts(tmp_path / "state", recorder, "recorder", hidden=(tmp_path / "kit",))
+    yield found
+    found._shortcuts.drop()
 
 
 def begin(attempts: Attempts, tmp_path: Path, number: int = 1) -> Attempt:
@@ -127,11 +131,12 @@ def test_the_environment_is_exactly_this(attempts: Attempts, tmp_path: Path, mon
     env = attempts._launcher.requests[0].env
     folder = attempt.folder
     path = environment(Path(folder), Needs())["PATH"]
+    assert Path(env["TMPDIR"]).resolve() == Path(folder) / "tmp"
     threads = dict.fromkeys(
         ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "2"
     )
     assert env == {
-        "PATH": path, "HOME": folder, "TMPDIR": str(tmp_path / "state" / "t" / "0"), "LANG": "C.UTF-8",
+        "PATH": path, "HOME": folder, "TMPDIR": env["TMPDIR"], "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "MINE": "x", "OMP_NUM_THREADS": "7",
         "FLPOC_SOCKET": str(tmp_path / "s"), "FLPOC_TOKEN_FILE": f"{folder}/token", **threads,
     }  # fmt: skip
@@ -149,7 +154,7 @@ def test_a_launch_is_granted_its_folder_what_it_reads_and_the_data_and_nothing_o
     request = attempts._launcher.requests[0]
     assert {(mount.source, mount.writable) for mount in request.mounts} == {
         (attempt.folder, True),
-        (str(tmp_path / "state" / "t" / "0"), True),
+        (request.env["TMPDIR"], True),
         (str(tmp_path), False),  # where its owner's socket is
         (str(tmp_path / "in"), False),
         ("/data", False),
@@ -157,6 +162,21 @@ def test_a_launch_is_granted_its_folder_what_it_reads_and_the_data_and_nothing_o
     assert (tmp_path / "in").is_dir()  # what is not there yet could not be granted
     assert request.hidden == (str(tmp_path / "state"), str(tmp_path / "kit"))
     assert request.network == "agent"
+
+
+def test_temporary_files_of_a_deep_workspace_have_a_short_path_elsewhere(tmp_path: Path) -> None:
+    deep = tmp_path / ("a" * 60) / ("b" * 60)
+    deep.mkdir(parents=True)
+    found = Attempts(deep / "state", Recorder(deep / "state" / "handles"), "recorder")
+    launched = launch(found, begin(found, deep), deep)
+    path = Path(found._launcher.requests[0].env["TMPDIR"])
+    assert len(os.fsencode(path)) + len("/pymp-12345678/listener-12345678") <= 107
+    assert path.resolve() == Path(launched.folder) / "tmp"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    # a later owner takes it away, too
+    Attempts(deep / "state", Recorder(deep / "state" / "handles"), "recorder").forget(launched)
+    assert not path.parent.exists()
+    assert list((deep / "state" / "t").iterdir()) == []
 
 
 def test_temporary_files_have_a_short_path_as_long_as_the_attempt_is_known(attempts: Attempts, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,26 @@ def test_a_failed_save_leaves_the_old_file(path: Path):
         Configuration(path=path, rest={"mine": object()}).save()
     assert path.read_bytes() == before
     assert [one.name for one in path.parent.iterdir()] == ["config.conf"]
+
+
+def test_what_somebody_else_has_changed_meanwhile_stays(path: Path, tmp_path: Path):
+    Configuration(path=path).with_kit("old", tmp_path).with_kit("gone", tmp_path).activate("old").save()
+    first, second = Configuration.load(path), Configuration.load(path)
+    first.with_kit("one", tmp_path).without_kit("gone").with_workspace(tmp_path).save()
+    second.with_kit("two", tmp_path).activate("two").save()
+    found = Configuration.load(path)
+    assert set(found.kits) == {"old", "one", "two"}
+    assert (found.active, found.workspace) == ("two", str(tmp_path))
+
+
+def test_many_who_write_at_the_same_moment_lose_nothing(path: Path, tmp_path: Path):
+    def add(name: str) -> None:
+        Configuration.load(path).with_kit(name, tmp_path).save()
+
+    names = {f"kit-{number}" for number in range(40)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, sorted(names)))
+    assert set(Configuration.load(path).kits) == names
 
 
 def test_reading_it_imports_nothing_heavy(path: Path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flpoc.errors import JobError
 from flpoc.models.tensors import TensorFile
 from flpoc.recipe import (
     CyclicRecipe,
@@ -21,7 +22,7 @@ from flpoc.recipe import (
     PocEnv,
     ProdEnv,
 )  # fmt: skip
-from flpoc.recipe.utils import add_cross_site_evaluation
+from flpoc.recipe.utils import add_cross_site_evaluation, add_final_global_evaluation
 
 #: Each site's loss is half the squared distance to its centre, and each takes so many steps.
 CENTRES = {"site-1": np.array([1.0, 2.0]), "site-2": np.array([-3.0, 5.0])}
@@ -211,6 +212,32 @@ def test_cross_site_evaluation_after_the_training(run):
         assert found[site]["server"] == pytest.approx(loss(averaged(3), site))
         for owner, centre in CENTRES.items():
             assert found[site][owner] == pytest.approx(loss(centre, site))
+
+
+def test_the_final_model_is_judged_by_every_site_after_the_training(run):
+    recipe = NumpyFedAvgRecipe(**given(key_metric="loss", key_metric_mode="min"))
+    add_final_global_evaluation(recipe)
+    assert judged(run(recipe)) == {site: {"server": pytest.approx(loss(averaged(3), site))} for site in CENTRES}
+
+
+ONLY_TRAINS = """
+    import flpoc.client as flare
+
+    flare.init()
+    while flare.is_running():
+        model = flare.receive()
+        if flare.is_train():
+            flare.send(flare.FLModel(params=model.params, metrics={"loss": 1.0}))
+"""
+
+
+def test_a_script_that_serves_no_evaluation_is_said_at_once(project, run):
+    (project / "only.py").write_text(textwrap.dedent(ONLY_TRAINS))
+    recipe = NumpyCrossSiteEvalRecipe(min_clients=2, eval_script="only.py", model={"w": START})
+    with pytest.raises(JobError) as caught:
+        run(recipe)
+    assert "round 1: the task is 'submit_model', and the script asks only for 'train'" in caught.value.message
+    assert "elif flare.is_submit_model(): flare.send(" in caught.value.message
 
 
 def test_cross_site_evaluation_alone(run):

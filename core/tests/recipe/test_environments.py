@@ -21,6 +21,7 @@ from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.poc import is_workspace
 from flpoc.recipe import ExecEnv, NumpyFedAvgRecipe, PocEnv, ProdEnv, Run, SimEnv
 from flpoc.recipe.ending import name_best_model
+from flpoc.recipe.utils import add_cross_site_evaluation
 from flpoc.simulate.order import groups_of
 
 
@@ -294,6 +295,46 @@ def test_a_job_for_other_sites_than_there_are_is_refused_before_anything_runs(pr
     made = recipe(per_site_config={"site-2": {}, "site1": {}})
     with pytest.raises(ValueError, match="'site1' is no site of the environment: did you mean 'site-1'"):
         made.execute(env(num_clients=2))
+
+
+MISSPELT = {
+    "per_site_config": {"per_site_config": {"site-2": {}, "sit-1": {}}},
+    "aggregation_weights": {"aggregation_weights": {"sit-1": 0.5, "site-2": 1.0}},
+}
+
+
+@pytest.mark.parametrize("where", MISSPELT)
+@pytest.mark.parametrize("env", [SimEnv, PocEnv])
+def test_a_misspelt_site_is_refused_and_named_with_those_there_are(project, home, env, where):
+    told = rf"{where}: 'sit-1' is no site of the environment: did you mean 'site-1'\? known: site-1, site-2"
+    with pytest.raises(ValueError, match=told):
+        recipe(**MISSPELT[where]).execute(env(num_clients=2))
+
+
+def test_an_evaluation_by_a_misspelt_site_is_refused(project, home):
+    made = recipe()
+    add_cross_site_evaluation(made, participating_clients=["sit-1"])
+    with pytest.raises(ValueError, match="participating_clients: 'sit-1' is no site"):
+        made.execute(SimEnv(num_clients=2))
+
+
+def test_a_misspelt_site_is_refused_in_a_poc_of_a_project_file(project, home, tmp_path):
+    from flpoc.provision.project_file import sample_project, write_project
+
+    written = tmp_path / "project.yml"
+    write_project(sample_project(["north", "south"], port=8002), written)
+    env = PocEnv(project_conf_path=str(written))
+    with pytest.raises(ValueError, match=r"aggregation_weights: 'nroth' .* did you mean 'north'\? known: north, south"):
+        recipe(aggregation_weights={"nroth": 2.0}).execute(env)
+
+
+@pytest.mark.parametrize("where", MISSPELT)
+def test_a_server_tells_of_sites_that_it_has_never_seen(project, home, deployment, caplog, where):
+    made = recipe(num_rounds=1, **MISSPELT[where])
+    run = made.execute(ProdEnv(startup_kit_location=str(deployment.kit())))
+    key = {"per_site_config": "scripts", "aggregation_weights": "aggregator_settings.weights"}[where]
+    assert f"{key}: 'sit-1' has never connected: did you mean 'site-1'? known: site-1, site-2" in caplog.text
+    run.get_result()
 
 
 def test_a_script_that_hangs_has_the_same_text_in_a_simulation_and_at_a_server(project, home, simulation, deployment):

@@ -14,6 +14,7 @@ from flpoc.recipe.leaks import SecretWarning
 from flpoc.recipe.utils import (
     add_cross_site_evaluation,
     add_experiment_tracking,
+    add_final_global_evaluation,
     set_per_site_config,
     set_recipe_meta,
 )  # fmt: skip
@@ -185,6 +186,19 @@ def test_cross_site_evaluation_is_added_once(recipe):
     }
     with pytest.raises(RuntimeError, match="added before"):
         add_cross_site_evaluation(recipe)
+
+
+def test_the_final_model_alone_is_evaluated(recipe):
+    add_final_global_evaluation(recipe, ["site-1"], validation_timeout=60)
+    assert recipe.job.settings["workflow_settings"]["cross_site_evaluation"] == {
+        "sites": ["site-1"],
+        "submit_model_timeout": 60.0,
+        "validation_timeout": 60.0,
+        "only_final": True,
+    }
+    for add in (add_final_global_evaluation, add_cross_site_evaluation):
+        with pytest.raises(RuntimeError, match="added before"):
+            add(recipe)
 
 
 def test_a_recipe_that_only_evaluates_does_so_once(project):

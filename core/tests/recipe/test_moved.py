@@ -30,6 +30,7 @@ ROWS = [
     ("flpoc.client", "FLModel", "flpoc.client"),
     ("flpoc.client.tracking", "SummaryWriter", "flpoc.client.tracking"),
     ("flpoc.fuel.flare_api.flare_api", "new_secure_session", "flpoc.session"),
+    ("flpoc.app_common.np.constants", "NPConstants", "flpoc.client"),
     ("flpoc.app_common.np.recipes", "NumpyFedAvgRecipe", "flpoc.recipe"),
     ("flpoc.app_common.np.recipes", "NumpyCrossSiteEvalRecipe", "flpoc.recipe"),
     ("flpoc.app_common.aggregators.model_aggregator", "ModelAggregator", "flpoc.recipe"),

@@ -88,6 +88,7 @@ OTHERS = {
         "framework": "numpy",
         "optimizer": "adam",
         "optimizer_args": None,
+        "lr_scheduler_args": None,
         "params_transfer_type": "DIFF",
     },
     "CyclicRecipe": {"name": "cyclic", "framework": "numpy", "order": "fixed", "task_assignment_timeout": 10},
@@ -98,6 +99,11 @@ FUNCTIONS = {
         "submit_model_timeout": 600,
         "validation_timeout": 6000,
         "participating_clients": None,
+    },
+    flpoc.recipe.utils.add_final_global_evaluation: {
+        "recipe": REQUIRED,
+        "participating_clients": None,
+        "validation_timeout": 6000,
     },
     flpoc.recipe.utils.add_experiment_tracking: {
         "recipe": REQUIRED,

@@ -25,7 +25,7 @@ from flpoc.server.peers import Door
 from flpoc.server.service import Server
 from flpoc.server.site_service import SiteService
 from flpoc.server.sites import SiteSession
-from flpoc.wire.job_messages import TO_CONTROLLER, Assign, ControllerStart
+from flpoc.wire.controller_messages import TO_CONTROLLER, Assign, ControllerStart
 from flpoc.wire.messages import PROTOCOL, Hello, JobReport, JobWant
 
 LEAD = "lead@nvidia.com"

@@ -19,7 +19,8 @@ from flpoc.server.metrics import MetricRecords
 from flpoc.server.store import Store
 from flpoc.serving import Background
 from flpoc.tracking import TrackedJob, TrackerSpec
-from flpoc.wire.messages import MetricRow, Metrics
+from flpoc.wire.messages import Metrics
+from flpoc.wire.vocabulary import MetricRow
 
 TRACKER = """
 import os, threading

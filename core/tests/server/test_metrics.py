@@ -13,7 +13,8 @@ from flpoc.server import metrics
 from flpoc.server.metrics import MetricRecords
 from flpoc.server.store import Store
 from flpoc.tracking import TrackedJob, TrackerSpec
-from flpoc.wire.messages import MetricRow, Metrics
+from flpoc.wire.messages import Metrics
+from flpoc.wire.vocabulary import MetricRow
 
 JOB = TrackedJob("j", "name", "default", 1, 3, ("a", "b"), "u")
 PAPER = ("j", 1, "paper")

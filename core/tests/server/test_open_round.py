@@ -9,7 +9,7 @@ import pytest
 
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import UpdateRow
-from flpoc.wire.job_messages import Assign
+from flpoc.wire.controller_messages import Assign
 from flpoc.wire.messages import Announce
 
 SITES = ("site-1", "site-2", "site-3")

@@ -26,7 +26,7 @@ from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
 from flpoc.server.store import JobRow, Store
 from flpoc.server.uploads import Uploads
-from flpoc.wire.job_messages import TO_CONTROLLER, ControllerStart
+from flpoc.wire.controller_messages import TO_CONTROLLER, ControllerStart
 from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import Announce, Push
 

@@ -44,7 +44,8 @@ TABLE: dict[str, tuple[JobSpec, dict[str, Hello], Decision]] = {
         Decision(never="filters/clp is not installed, or not allowed, at a; did you mean 'clip'?"),
     ),
     "a plugin is missing, others are enough": (
-        spec(sites=AB, min_clients=1, plugins=("x/y",)), sites(a="", b="x/y"), Decision(("b",)),
+        spec(sites=AB, min_clients=1, plugins=("x/y",)), sites(a="", b="x/y"),
+        Decision(("b",), without={"a": "x/y is not installed, or not allowed, at a"}),
     ),
     "a plugin is missing, an absent site may make up for it": (
         spec(sites=("a", "b", "c"), min_clients=2, plugins=("x/y",)), sites(a="", b="x/y"),
@@ -148,7 +149,8 @@ RESOURCES: dict[str, tuple[JobSpec, dict[str, Hello], dict[str, Load], Decision]
         wanting(("a",), memory_gib=16), having(a=SMALL), {}, Decision(never="a has 8 GiB of memory, the job wants 16"),
     ),
     "it can never fit at one site, the others are enough": (
-        wanting(least=1, gpus=2), having(a=Capacity(gpus=1), b=TWO), {}, Decision(("b",)),
+        wanting(least=1, gpus=2), having(a=Capacity(gpus=1), b=TWO), {},
+        Decision(("b",), without={"a": "a has 1 GPU, the job wants 2"}),
     ),
     "needs of one site": (
         spec(sites=AB, scripts={"@default": ScriptSpec("t.py"), "b": ScriptSpec("t.py", gpus=2)}),

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from flpoc.errors import UsageError
+
 WAYS = {"own": {"workers": 2}, "shared": {"workers": 1}}
 ways = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
 IF_SECOND = 'if site == "site-2" and number == 1: '
@@ -185,3 +187,10 @@ def test_results_say_what_there_was_when_it_failed(simulation):
     rounds = (outcome.results / "round_metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["round"] for line in rounds] == [0]
     assert Path(outcome.results / "logs" / "site-2.log").read_text().endswith("ValueError: no\n")
+
+
+def test_an_order_that_is_refused_leaves_no_process(simulation):
+    with pytest.raises(UsageError, match="is not a list"):
+        simulation.run(how={"gpus": "0,[1"})
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -190,6 +190,12 @@ def test_a_wrong_argument_is_told_before_anything_runs(simulation, how, says):
     ("job", "says", "kind"),
     [
         ({"sites": ["site-7"]}, "needs site-7", UsageError),
+        ({"scripts": {"sit-1": {"cpus": 2.0}}}, "scripts: 'sit-1' is not simulated", UsageError),
+        (
+            {"aggregator_settings": {"weights": {"sit-1": 2.0}}},
+            "did you mean 'site-1'. known: site-1, site-2",
+            UsageError,
+        ),
         ({"mandatory_sites": ["site-9"]}, "needs site-9", UsageError),
         ({"min_clients": 4}, "needs 4 sites, 3 are simulated", UsageError),
         ({"workflow": "fedavgg"}, "fedavgg", JobError),

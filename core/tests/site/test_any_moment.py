@@ -24,9 +24,9 @@ from flpoc.site import jobs
 from flpoc.site.agent import Agent
 from flpoc.site.files import SiteFiles
 from flpoc.site.jobs import SiteJob
-from flpoc.wire.job_messages import TO_TRAINER, TrainerStart
 from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import JobWant
+from flpoc.wire.trainer_messages import TO_TRAINER, TrainerStart
 
 LEAD = "lead@nvidia.com"
 

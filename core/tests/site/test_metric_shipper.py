@@ -6,7 +6,7 @@ import pytest
 
 from flpoc.site import metric_shipper
 from flpoc.site.metric_shipper import MetricShipper
-from flpoc.wire.messages import MetricRow
+from flpoc.wire.vocabulary import MetricRow
 
 
 def rows(*values: float) -> tuple[MetricRow, ...]:

@@ -20,8 +20,8 @@ from flpoc.errors import IntegrityError
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.wire import asks, messages, requests
 from flpoc.wire.codec import MAX_MESSAGE_BYTES, Family, encode, tag_of
-from flpoc.wire.job_messages import FROM_TRAINER, Beat, Submit
 from flpoc.wire.messages import FETCH, FROM_SITE, Announce, Fetch, LogLines, Progress, Push
+from flpoc.wire.trainer_messages import FROM_TRAINER, Beat, Submit
 
 FAMILIES = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value

@@ -18,9 +18,9 @@ import pytest
 
 from flpoc.errors import IntegrityError
 from flpoc.wire.codec import MAX_MESSAGE_BYTES
-from flpoc.wire.job_messages import FROM_TRAINER, TO_TRAINER, Beat, LocalHello, Taken
 from flpoc.wire.local import HELLO_BYTES, SOCKET_NAME, Link, Wire, connect, frame, listen
 from flpoc.wire.owner import FENCED_EXIT, Owner
+from flpoc.wire.trainer_messages import FROM_TRAINER, TO_TRAINER, Beat, LocalHello, Taken
 
 
 def received(sent: bytes) -> tuple[list[Any], BaseException | None]:
@@ -258,7 +258,7 @@ def test_what_is_asked_while_the_owner_is_away_reaches_the_next_one(host: Host) 
 
 ATTEMPT = """
 import threading
-from flpoc.wire.job_messages import TO_TRAINER, LocalHello
+from flpoc.wire.trainer_messages import TO_TRAINER, LocalHello
 from flpoc.wire.owner import Owner
 def take(message):
     raise KeyError("a defect")
@@ -291,7 +291,7 @@ def ending(tmp_path: Path, answer: bytes) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.row("W13")
 def test_an_attempt_that_has_been_replaced_ends_itself(tmp_path: Path) -> None:
-    from flpoc.wire.messages import Refused
+    from flpoc.wire.vocabulary import Refused
 
     done = ending(tmp_path, frame(Refused("FENCED", "this attempt has been replaced")))
     assert done.returncode == FENCED_EXIT

@@ -13,7 +13,9 @@ import pytest
 from flpoc.errors import ConfigError
 from flpoc.models.tensors import TensorFile
 from flpoc.plugins import Plugins
+from flpoc.settings import structure
 from flpoc.workflows.fedopt import FedOpt
+from flpoc.workflows.schedules import LrSchedule
 
 Aggregated = Callable[..., dict[str, Any]]
 WEIGHTS = [3.0, 1.0]
@@ -131,12 +133,52 @@ def test_a_restarted_server_takes_the_same_steps(aggregated: Aggregated, tmp_pat
     assert again["w"].tobytes() == model["w"].tobytes()
 
 
+def test_the_learning_rate_changes_from_step_to_step_also_after_a_restart(aggregated: Aggregated) -> None:
+    def made() -> FedOpt:
+        return fedopt(optimizer="sgd", momentum=0.0, lr=0.8, lr_schedule={"name": "step", "step_size": 2, "gamma": 0.5})
+
+    aggregator, model, moved = made(), {"w": np.array([0.0])}, []
+    first = aggregated(made(), [{"w": np.array([1.0])}])
+    assert first["w"] == 1.0
+    for _ in range(5):
+        before = model["w"]
+        model = aggregated(aggregator, [{"w": np.array([1.0])}], base=model, kind="DIFF")
+        moved.append(round(float(model["w"][0] - before[0]), 9))
+        state, file = aggregator.state(), aggregator.state_file()
+        assert file is not None
+        aggregator = made()
+        aggregator.restore(state)
+        aggregator.restore_file(TensorFile.open(file))
+    assert moved == [0.8, 0.8, 0.4, 0.4, 0.2]
+
+
+SCHEDULES = {
+    "step": ({"step_size": 2}, [1.0, 1.0, 0.1, 0.1]),
+    "multistep": ({"milestones": [1, 2], "gamma": 0.5}, [1.0, 0.5, 0.25, 0.25]),
+    "exponential": ({"gamma": 0.5}, [1.0, 0.5, 0.25, 0.125]),
+    "cosine": ({"t_max": 2, "eta_min": 0.2}, [1.0, 0.6, 0.2, 0.6]),
+    "linear": ({"start_factor": 0.5, "total_iters": 2}, [0.5, 0.75, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_of_the_learning_rate(name: str) -> None:
+    settings, expected = SCHEDULES[name]
+    schedule = structure({"name": name, **settings}, LrSchedule)
+    assert [schedule.at(1.0, step) for step in range(4)] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"optimizer": "adamw"}, "optimizer"),
         ({"lr": 0.0}, "lr must be greater than 0"),
         ({"betas": [0.9, 1.0]}, "betas: 1.0 is not between 0 and 1"),
+        ({"lr_schedule": {"name": "warm"}}, "lr_schedule.name"),
+        ({"lr_schedule": {"name": "step"}}, "'step' needs step_size"),
+        ({"lr_schedule": {"name": "step", "step_size": 0}}, "step_size must be greater than 0"),
+        ({"lr_schedule": {"name": "exponential", "gamma": 0.5, "t_max": 3}}, "'exponential' has no t_max"),
+        ({"lr_schedule": {"name": "multistep", "milestones": [3, 2]}}, "milestones: .* rising order"),
         ({"average": "["}, "average: .* is not a regular expression"),
     ],
 )

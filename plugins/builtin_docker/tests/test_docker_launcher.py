@@ -12,9 +12,8 @@ from flpoc_builtin_docker.settings import DockerSettings
 
 class TestDockerLauncher(LauncherSuite):
     runs_on_host = False
-    in_order = False
     python = "/usr/local/bin/python3"
-    engine_env = frozenset({"PATH", "HOSTNAME", "HOME"})
+    engine_env = frozenset({"PATH", "PWD", "HOSTNAME", "HOME"})
     patience = 40.0
     at_once = 3.0
 

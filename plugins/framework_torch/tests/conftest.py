@@ -13,7 +13,7 @@ import pytest
 from flpoc.client import api
 from flpoc.client.script import Script
 from flpoc.models.tensors import TensorFile, write_tensors
-from flpoc.wire.job_messages import Give, Logged, Over, Submit, Taken, TrainerStart
+from flpoc.wire.trainer_messages import Give, Logged, Over, Submit, Taken, TrainerStart
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

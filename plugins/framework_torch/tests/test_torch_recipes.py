@@ -20,6 +20,8 @@ from flpoc.plugins import Plugins
 from flpoc.recipe import SimEnv
 from flpoc.recipe.catalogue import catalogue
 from flpoc.recipe.utils import add_cross_site_evaluation
+from flpoc.settings import structure
+from flpoc.workflows.schedules import LrSchedule
 from flpoc_framework_torch import recipes
 
 ALL = [getattr(recipes, name) for name in recipes.__all__]
@@ -170,15 +172,42 @@ def test_the_servers_step_is_that_of_pytorch(author: Path) -> None:
     recipe = recipes.FedOptRecipe(
         model=linear(), min_clients=2, num_rounds=3, train_script="client.py", train_args="2",
         optimizer_args={"path": "torch.optim.SGD", "args": {"lr": 0.5, "momentum": 0.8}, "config_type": "dict"},
+        lr_scheduler_args={"path": "torch.optim.lr_scheduler.StepLR", "args": {"step_size": 2}},
     )  # fmt: skip
     net = linear()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5, momentum=0.8)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2)
     for _ in range(3):
         mean = mean_of([trained_by(net, number, 2) for number in (1, 2)], [10, 20])
         for one, goal in zip(net.parameters(), mean.parameters(), strict=True):
             one.grad = (one - goal).detach()
         optimizer.step()
+        schedule.step()
     assert_same(model_in(simulated(recipe, author)), net)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "args"),
+    [
+        ("StepLR", {"step_size": 2, "gamma": 0.5}),
+        ("MultiStepLR", {"milestones": [1, 3]}),
+        ("ExponentialLR", {"gamma": 0.9}),
+        ("CosineAnnealingLR", {"T_max": 3, "eta_min": 0.01}),
+        ("LinearLR", {"total_iters": 3}),
+    ],
+)
+def test_the_servers_learning_rate_changes_as_in_pytorch(schedule: str, args: dict[str, Any]) -> None:
+    recipe = recipes.FedOptRecipe(
+        min_clients=2, train_script="client.py",
+        lr_scheduler_args={"path": f"torch.optim.lr_scheduler.{schedule}", "args": args, "config_type": "dict"},
+    )  # fmt: skip
+    mine = structure(recipe.job.settings["aggregator_settings"]["lr_schedule"], LrSchedule)
+    optimizer = torch.optim.SGD(linear().parameters(), lr=0.5)
+    theirs = getattr(torch.optim.lr_scheduler, schedule)(optimizer, **args)
+    for step in range(6):
+        assert mine.at(0.5, step) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        theirs.step()
 
 
 def test_the_model_goes_from_site_to_site(author: Path) -> None:
@@ -264,7 +293,8 @@ def test_the_state_of_a_module_is_the_initial_model(author: Path, given: Any) ->
         ({"optimizer_args": {"path": "torch.optim.SGD", "args": {"nesterov": True}}}, "nesterov"),
         ({"optimizer_args": {"paht": "torch.optim.SGD"}}, "did you mean 'path'"),
         ({"optimizer_args": {"path": "torch.optim.Adam", "args": {"lr": -1}}}, "lr"),
-        ({"lr_scheduler_args": {"path": "torch.optim.lr_scheduler.CosineAnnealingLR"}}, "lr_scheduler_args"),
+        ({"lr_scheduler_args": {"path": "torch.optim.lr_scheduler.CosineAnnealingLR"}}, "'cosine' needs t_max"),
+        ({"lr_scheduler_args": {"path": "torch.optim.lr_scheduler.CyclicLR"}}, "torch.optim.lr_scheduler.StepLR"),
     ],
 )
 def test_what_the_server_cannot_do_is_refused(author: Path, more: dict[str, Any], says: str) -> None:
@@ -300,7 +330,7 @@ def test_a_recipe_has_the_parameters_of_cores_but_for_the_framework(cls: Any) ->
     assert general.pop("framework")
     assert "framework" not in own
     assert set(general) <= set(own)
-    assert set(own) - set(general) <= {"lr_scheduler_args", "source_model", "device"}
+    assert set(own) - set(general) <= {"source_model", "device"}
     same = set(general) - {"optimizer"}
     assert [name for name in same if own[name].default != general[name].default] == []
     assert all(one.kind is one.KEYWORD_ONLY for one in own.values())

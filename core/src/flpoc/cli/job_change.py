@@ -55,6 +55,8 @@ def submit(connection: Connection, job_folder: str, submit_token: str, debug: bo
             raise
     for notice in sent.notices:
         connection.call.note(notice)
+    for warning in sent.warnings:
+        connection.call.note(f"Warning: {warning}")
     if sent.archive is not None:
         connection.call.note(f"a copy of what was sent: {sent.archive}")
     first = f"Submitted job: {sent.job_id}"

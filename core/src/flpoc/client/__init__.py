@@ -37,11 +37,12 @@ from flpoc.client.api import (
     system_info,
 )
 from flpoc.client.decorators import evaluate, train
-from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
+from flpoc.models.flmodel import FLModel, MetaKey, NPConstants, ParamsType
 
 __all__ = [
     "FLModel",
     "MetaKey",
+    "NPConstants",
     "ParamsType",
     "clear",
     "evaluate",

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from flpoc.plugins import Plugins
-from flpoc.wire.job_messages import Failed
+from flpoc.wire.trainer_messages import Failed
 
 _MESSAGE_LIMIT = 2000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from flpoc.wire.job_messages import STATE_FOLDER
+from flpoc.wire.trainer_messages import STATE_FOLDER
 
 
 def unpack_state(kept: str, folder: Path, round_number: int) -> Path:

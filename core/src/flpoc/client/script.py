@@ -19,12 +19,20 @@ from flpoc.client.keepsakes import unpack_state
 from flpoc.client.memory import give_back
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
-from flpoc.wire.job_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
-from flpoc.wire.messages import PHASES, MetricRow
 from flpoc.wire.owner import Owner
+from flpoc.wire.trainer_messages import TO_TRAINER, Give, LocalHello, Logged, Over, Submit, Taken, TrainerStart
+from flpoc.wire.vocabulary import PHASES, MetricRow
 
 #: Seconds after which an update is written again that a full disk has refused.
 ROOM_AGAIN = 2.0
+#: Seconds after which a script that passes a task by is given it again: as long as it asks, it is alive.
+AGAIN = 1.0
+#: How a script answers a task of each kind.
+_SERVED = {
+    "train": "if flare.is_train(): ... flare.send(flare.FLModel(params=...))",
+    "evaluate": "elif flare.is_evaluate(): flare.send(flare.FLModel(metrics={...}))",
+    "submit_model": "elif flare.is_submit_model(): flare.send(flare.FLModel(params=...))",
+}
 
 
 class ScriptOwner(Protocol):
@@ -55,12 +63,16 @@ class Script:
     Args:
         owner: Whom it answers; None: the agent that started this process.
         folder: Where answers are written, absolute; None: the folder of this attempt.
+        adapters: What knows the parameters of frameworks; None: as its owner says. One process that runs many scripts
+            loads plugins once.
 
     Raises:
         UsageError: There is no owner: the script was not started by flpoc.
     """
 
-    def __init__(self, owner: ScriptOwner | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, owner: ScriptOwner | None = None, folder: Path | None = None, adapters: Adapters | None = None
+    ) -> None:
         if owner is None and not Owner.there():
             raise UsageError(
                 "this script was not started by flpoc",
@@ -74,15 +86,16 @@ class Script:
         self._file = -1  # the model's file of the task at hand: whoever gave it may delete it
         self._model: FLModel | None = None
         self._state: Path | None = None
-        self._received = self._sent = -1
+        self._received = self._sent = self._passed = -1
         self._over = self._answered = False
         self._evaluates = self._submits = False
+        self._asked: set[str] = set()  # which kinds of task the script has asked for while it has this one
         self._answers = 0
         #: What was measured of the received model, to go with the answer.
         self.judged: dict[str, Any] = {}
         #: Whether an evaluation has answered the task, and nobody has asked for the next.
         self.rests = False
-        self._adapters: Adapters | None = None
+        self._adapters = adapters
         self.owner: ScriptOwner = self._agent() if owner is None else owner
 
     def _agent(self) -> ScriptOwner:
@@ -151,7 +164,36 @@ class Script:
         """Wait for the next task; false when there will be none."""
         if self._answered:
             self._forget()
+        self._check_served()
         return self._await_task() is not None
+
+    def _check_served(self) -> None:
+        """See to it that the task at hand is one that the script serves: else it would be given the same for ever.
+
+        Raises:
+            UsageError: The script has asked what the task is, and goes on without an answer.
+        """
+        given = self._current
+        if given is None or not self._asked or (given.kind == "train" and "train" in self._asked):
+            return  # scripts may look while they train whether the job goes on
+        if given.kind == "submit_model" and (self._evaluates or self._submits):
+            self._pass_by(given)
+            return
+        if given.kind in self._asked:
+            said = f"the script knows the task {given.kind!r}, but sends no answer to it"
+        else:
+            said = f"the task is {given.kind!r}, and the script asks only for {_listed(self._asked)}"
+        raise UsageError(f"round {given.round + 1}: {said}", hint=_SERVED[given.kind])
+
+    def _pass_by(self, given: Give) -> None:
+        """Leave a task that need not be answered, once there is another; until then it is given again."""
+        if self._passed != given.round:
+            self._passed = given.round
+            print(f"flpoc: round {given.round + 1}: no model of this site's own is sent", file=sys.stderr)
+        with self._news:
+            goes_on = self._news.wait_for(lambda: self._offered is not None or self._over, AGAIN)
+        if goes_on:
+            self._forget()
 
     def receive(self, timeout: float | None) -> FLModel | None:
         given = self._await_task(timeout)
@@ -222,6 +264,7 @@ class Script:
         with self._news:
             self._current = self._model = self._state = None
             self._answered = False
+            self._asked = set()
             self.judged = {}
             if self._file >= 0:
                 os.close(self._file)
@@ -289,6 +332,7 @@ class Script:
         """Whether the task at hand is of this kind; asking tells that the script handles it."""
         self.handles(kind)
         given = self._await_task()
+        self._asked.add(kind)
         return given is not None and given.kind == kind
 
     def handles(self, kind: str) -> None:
@@ -338,3 +382,7 @@ class Script:
             self._over, self._offered = True, None
         self._forget()
         self.owner.close()
+
+
+def _listed(kinds: set[str]) -> str:
+    return ", ".join(map(repr, sorted(kinds)))

@@ -7,17 +7,12 @@ owner or ``flpoc poc stop``, reads these files.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import itertools
 import json
 import logging
 import os
 import secrets
-import signal
-import site
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +20,8 @@ from pathlib import Path
 import attrs
 
 from flpoc.errors import ConfigError
+from flpoc.jobs.processes import TOKEN_FILE, environment
+from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs, Network, State, Status
 from flpoc.settings import parse_json, structure
 
@@ -32,9 +29,8 @@ log = logging.getLogger("flpoc.jobs")
 
 #: Seconds after which a launcher that failed to say how a process is, is asked again.
 LOOK_AGAIN_AFTER = 5.0
-#: The variable that says which graphics processors a process sees.
-GPUS = "CUDA_VISIBLE_DEVICES"
-TOKEN_FILE = "token"  # noqa: S105 - the name of a file
+#: Below an owner's state: short names for folders of temporary files.
+SHORT = "t"
 
 
 @attrs.frozen
@@ -80,7 +76,7 @@ class Attempts:
 
     def __init__(self, state: Path, launcher: Launcher, launcher_name: str, *, hidden: tuple[Path, ...] = ()) -> None:
         self._hidden = tuple(str(path.absolute()) for path in (state, *hidden))
-        self._shortcuts = state / "t"
+        self._shortcuts = Shortcuts(state / SHORT)
         self._handles = state / "handles"
         self._handles.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._launcher = launcher
@@ -113,16 +109,6 @@ class Attempts:
         self.record(attempt)
         return attempt
 
-    def _shortcut(self, temporary: Path) -> Path:
-        """A short name for a folder of temporary files: sockets are made in it, whose names may have 107 bytes."""
-        self._shortcuts.mkdir(mode=0o700, exist_ok=True)
-        for number in itertools.count():
-            path = self._shortcuts / str(number)
-            with contextlib.suppress(FileExistsError):
-                path.symlink_to(temporary)
-                return path
-        raise AssertionError("numbers do not end")
-
     def record(self, attempt: Attempt) -> None:
         path = self._handles / f"{attempt.name}.json"
         part = path.with_suffix(".part")
@@ -131,9 +117,7 @@ class Attempts:
 
     def forget(self, attempt: Attempt) -> None:
         (self._handles / f"{attempt.name}.json").unlink(missing_ok=True)
-        for shortcut in self._shortcuts.glob("*"):
-            if shortcut.readlink().parent == Path(attempt.folder):
-                shortcut.unlink()
+        self._shortcuts.drop(Path(attempt.folder))
 
     async def adopt(self, left: list[Attempt]) -> Attempt | None:
         """Of what a former owner left of one job, keep the newest that still runs; end and forget the others."""
@@ -180,7 +164,7 @@ class Attempts:
             LaunchError: It could not be started.
         """
         folder = Path(attempt.folder)
-        temporary = self._shortcut(folder / "tmp")
+        temporary = self._shortcuts.make(folder / "tmp")
         for path in reads:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = {"FLPOC_SOCKET": str(socket), "FLPOC_TOKEN_FILE": str(folder / TOKEN_FILE)}
@@ -262,57 +246,3 @@ class Attempts:
             log.exception("%s: cannot be watched; tried again in %g s", attempt.name, LOOK_AGAIN_AFTER)
             threading.Event().wait(LOOK_AGAIN_AFTER)
             return Status(State.RUNNING)
-
-
-def signal_name(code: int | None) -> str:
-    """``SIGKILL`` for -9; empty for what is not the end by a signal."""
-    if code is None or code >= 0:
-        return ""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-
-
-def environment(folder: Path, needs: Needs) -> dict[str, str]:
-    """The environment of a job process, before what is particular to it.
-
-    Its home is its own folder: what libraries keep there they find empty and
-    may fill. Numeric libraries are held to the processors that were asked for: their
-    results depend on the number of threads.
-    """
-    threads = str(max(1, int(needs.cpus)))
-    libraries = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
-    return {
-        "PATH": program_path(),
-        "HOME": str(folder),
-        "TMPDIR": str(folder / "tmp"),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONHASHSEED": "0",
-        **{f"{library}_NUM_THREADS": threads for library in libraries},
-        "VECLIB_MAXIMUM_THREADS": threads,
-        **_gpus(needs),
-        **_user_packages(),
-        # keeps a model's pages from being held back by the allocator once freed
-        "MALLOC_ARENA_MAX": "2",
-    }
-
-
-def program_path() -> str:
-    """Where programs are looked for: beside this interpreter, then where this process looks."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-
-
-def _user_packages() -> dict[str, str]:
-    """Where ``pip install --user`` has put packages: with another home they would not be found."""
-    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
-        return {"PYTHONUSERBASE": site.getuserbase()}
-    return {}
-
-
-def _gpus(needs: Needs) -> dict[str, str]:
-    """The graphics processors that were asked for, else those that the owner was given."""
-    if needs.gpus:
-        return {GPUS: ",".join(needs.gpus)}
-    return {GPUS: os.environ[GPUS]} if GPUS in os.environ else {}

@@ -36,6 +36,15 @@ class MetaKey:
     PROCESSED_KEYS = "PROCESSED_KEYS"
 
 
+class NPConstants:
+    """Names in models of NumPy.
+
+    ``NUMPY_KEY`` is the one parameter of a model that is a single array.
+    """
+
+    NUMPY_KEY = "numpy_key"
+
+
 @attrs.define
 class FLModel:
     """A model with what belongs to it.

@@ -154,6 +154,16 @@ def read_header(fd: int, *, where: str = "model file") -> tuple[Header, bytes]:
     Raises:
         IntegrityError: This is not a sound safetensors file.
     """
+    head, size = read_head(fd, where=where)
+    return parse_header(head, size, where=where), head
+
+
+def read_head(fd: int, *, where: str = "model file") -> tuple[bytes, int]:
+    """The bytes of the header of an open file, for :func:`parse_header`, and the size of the file.
+
+    Raises:
+        IntegrityError: There is no header.
+    """
     with refusals(where):
         size = os.fstat(fd).st_size
         start = os.pread(fd, 8, 0)
@@ -161,8 +171,7 @@ def read_header(fd: int, *, where: str = "model file") -> tuple[Header, bytes]:
             length = header_length(start, size)
         except IntegrityError as error:
             raise IntegrityError(f"{where}: {error}", hint="this is not a safetensors file") from None
-        head = bytes(os.pread(fd, 8 + length, 0))
-    return parse_header(head, size, where=where), head
+        return bytes(os.pread(fd, 8 + length, 0)), size
 
 
 def encode_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes, Header]:

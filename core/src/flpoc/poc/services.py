@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from flpoc.errors import FlpocError, LaunchError, PluginError, UsageError, did_you_mean
+from flpoc.jobs.attempts import SHORT
+from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.launching import Handle, Launcher, LaunchRequest, Mount, Needs
 from flpoc.poc.attributed import Attributed
 from flpoc.poc.workspace import DATA, DEFAULT_STUDY, OWN_STATE, POC_DATA, STATE, Workspace
@@ -170,6 +172,8 @@ class Services:
         at_once([one for name, one in recorded.items() if name in names], self._stop_service)
         jobs = [path for name in names for path in self.job_records(name)]
         at_once(jobs, self._stop_job)
+        for name in names:
+            Shortcuts(self._folder / STATE / name / SHORT).drop()
 
     def stop_all(self) -> None:
         """End everything that was ever launched here, also for participants that are no more in the project."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flpoc.errors import did_you_mean
+from flpoc.errors import known_names
 
 if TYPE_CHECKING:
     from flpoc.recipe.job import Job
@@ -73,8 +73,10 @@ def check_sites(job: Job, sites: Sequence[str]) -> None:
     """
     if (needed := job.settings.get("min_clients") or 1) > len(sites):
         raise ValueError(f"min_clients: the job needs {needed} sites, the environment has {len(sites)}")
-    if strangers := [site for site in (*job.sites, *job.settings.get("sites", ())) if site not in sites]:
-        raise ValueError(f"{strangers[0]!r} is no site of the environment: {did_you_mean(strangers[0], sites)}")
+    for where, names in job.named_sites.items():
+        if strangers := [site for site in names if site not in sites]:
+            said = known_names(strangers[0], sites)
+            raise ValueError(f"{where}: {strangers[0]!r} is no site of the environment: {said}")
 
 
 def missing_scripts(job: Job) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from flpoc.errors import ConfigError
 from flpoc.recipe.entry import RecipeEntry
 from flpoc.recipe.fedavg import averaging
 from flpoc.recipe.parameters import factors, given_of, keyed, number, pattern, plain
 from flpoc.recipe.spec import Recipe
+from flpoc.settings import structure
 from flpoc.workflows.persisting import ModelPersistor
+from flpoc.workflows.schedules import LrSchedule
 
 _OPTIMIZERS: Final = ("adam", "yogi", "adagrad", "sgd")
 _ARGS: Final = ("lr", "betas", "tau", "momentum")
@@ -28,6 +31,8 @@ class FedOptRecipe(Recipe):
         optimizer: What takes the step: adam, yogi, adagrad or sgd.
         optimizer_args: Its arguments: ``lr``, ``betas`` (first and second moment), ``tau`` (degree of adaptivity), and
             ``momentum`` of sgd.
+        lr_scheduler_args: How the server's learning rate changes: its ``name`` (step, multistep, exponential, cosine or
+            linear) and its settings, as ``lr_schedule`` of the aggregator ``fedopt`` has them; None: it does not.
 
     Raises:
         ValueError: A parameter cannot be used; the message names it.
@@ -62,6 +67,7 @@ class FedOptRecipe(Recipe):
         train_args: str | list[str] = "",
         optimizer: str = "adam",
         optimizer_args: Mapping[str, Any] | None = None,
+        lr_scheduler_args: Mapping[str, Any] | None = None,
         launch_external_process: bool = False,
         command: str = "python3 -u",
         launch_once: bool = True,
@@ -87,12 +93,23 @@ class FedOptRecipe(Recipe):
     ) -> None:
         given = given_of(locals())
         settings = _settings(optimizer, optimizer_args)
+        if given.pop("lr_scheduler_args") is not None:
+            settings["lr_schedule"] = _schedule(lr_scheduler_args)
         if given.pop("exclude_vars") is not None:
             settings["exclude"] = pattern("exclude_vars", exclude_vars)
         if given.pop("aggregation_weights") is not None:
             settings["weights"] = factors("aggregation_weights", aggregation_weights)
         super().__init__(averaging({**given, "aggregator": {"name": "fedopt", **settings}}))
         self.framework = str(framework)
+
+
+def _schedule(said: Any) -> dict[str, Any]:
+    found: dict[str, Any] = plain("lr_scheduler_args", keyed("lr_scheduler_args", said))
+    try:
+        structure(found, LrSchedule, where="lr_scheduler_args")
+    except ConfigError as error:
+        raise ValueError(error.message + (f": {error.hint}" if error.hint else "")) from None
+    return found
 
 
 def _settings(optimizer: Any, args: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -107,6 +107,19 @@ class Job:
         """The sites for which something is said of their own."""
         return tuple(site for site in self.settings.get("scripts", {}) if site != _GENERAL)
 
+    @property
+    def named_sites(self) -> dict[str, tuple[str, ...]]:
+        """All sites that it names, by the parameter that does."""
+        built_in = self.settings.get("aggregator") in ("mean", "fedopt")
+        weights = self.settings.get("aggregator_settings", {}).get("weights", ()) if built_in else ()
+        evaluation = self.of_workflow.get("cross_site_evaluation", self.of_workflow)
+        return {
+            "sites": tuple(self.settings.get("sites", ())),
+            "per_site_config": self.sites,
+            "aggregation_weights": tuple(weights),
+            "participating_clients": tuple(evaluation.get("sites", ())),
+        }
+
     def add_object(self, parameter: str, obj: Any) -> dict[str, Any]:
         """Let an object of the user's own class come along; gives how the job names it."""
         kind = ModelPersistor if parameter == "model_persistor" else ModelAggregator

@@ -89,7 +89,10 @@ class PocEnv(ExecEnv):
         with self._lock:
             did_run = self._runs
             try:
-                return self._started(job.of_workflow.get("initial_checkpoint", "")).submit(job)
+                remote = self._started(job.of_workflow.get("initial_checkpoint", ""))
+                if self._wanted.project_file is not None:
+                    check_sites(job, self._sites_of_project())
+                return remote.submit(job)
             except BaseException:
                 if not did_run:
                     self.stop(clean_up=True)
@@ -167,6 +170,12 @@ class PocEnv(ExecEnv):
             self._runs = True
             atexit.register(self._say_that_it_runs)
         return self._remote
+
+    def _sites_of_project(self) -> list[str]:
+        from flpoc import poc
+
+        assert self.workspace is not None
+        return [one.name for one in poc.open_workspace(self.workspace).project.sites]
 
     def _configuration(self) -> Configuration:
         """The user's configuration as it is, which is written to a file of our own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from flpoc.recipe.exporting import export
 if TYPE_CHECKING:
     from flpoc.recipe.job import Job
     from flpoc.session import Session
+
+log = logging.getLogger(__name__)
 
 
 @attrs.define
@@ -49,9 +52,11 @@ class Remote:
         with tempfile.TemporaryDirectory(prefix="flpoc-recipe-") as temporary:
             folder = export(job, Path(temporary))
             with self.session() as session:
-                job_id = session.submit_job(folder)
-        self._best_names[job_id] = job.best_model_filename
-        return job_id
+                sent = session.submit(folder)
+        for warning in sent.warnings:
+            log.warning("%s", warning)
+        self._best_names[sent.job_id] = job.best_model_filename
+        return sent.job_id
 
     def status(self, job_id: str) -> str:
         with self.session() as session:

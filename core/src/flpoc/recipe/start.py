@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from flpoc.models.flmodel import NPConstants
 from flpoc.recipe.bundling import bundle, modules
 from flpoc.recipe.parameters import keyed, plain, text
 
 if TYPE_CHECKING:
     from flpoc.plugins import Plugins
 
-#: Name of the one parameter of a model that is a single array.
-NUMPY_KEY: Final = "numpy_key"
 #: In a job, the module that makes the model that a description names.
 DESCRIBED: Final = "flpoc_described_model.py"
 _CLASS_PATH: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -83,7 +82,7 @@ def tensors(model: Any) -> dict[str, Any]:
     Raises:
         ValueError: It holds something that is no array of finite numbers.
     """
-    parts = dict(model) if isinstance(model, Mapping) else {NUMPY_KEY: model}
+    parts = dict(model) if isinstance(model, Mapping) else {NPConstants.NUMPY_KEY: model}
     if not parts:
         raise ValueError("model: there is nothing in it; None means that the sites start from their own")
     return {text("model: the name of a parameter", name): _array(name, value) for name, value in parts.items()}

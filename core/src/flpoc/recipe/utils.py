@@ -40,14 +40,38 @@ def add_cross_site_evaluation(
         ValueError: The recipe's framework is not known, or another parameter cannot be used.
         RuntimeError: It was added before.
     """
+    _evaluate(recipe, cross_site_settings(submit_model_timeout, validation_timeout, participating_clients))
+
+
+def add_final_global_evaluation(
+    recipe: Recipe, participating_clients: Sequence[str] | None = None, validation_timeout: float = 6000
+) -> None:
+    """Have every site judge the final model after the training, and no other model.
+
+    Results are where those of :func:`add_cross_site_evaluation` are, for the model of ``server`` only. A recipe that
+    only evaluates does so already.
+
+    Args:
+        recipe: A recipe whose framework is known.
+        participating_clients: Which sites judge; None: all that are connected when it starts.
+        validation_timeout: How long sites may take, in seconds.
+
+    Raises:
+        ValueError: The recipe's framework is not known, or another parameter cannot be used.
+        RuntimeError: This, or a cross-site evaluation, was added before.
+    """
+    settings = cross_site_settings(validation_timeout, validation_timeout, participating_clients)
+    _evaluate(recipe, {**settings, "only_final": True})
+
+
+def _evaluate(recipe: Recipe, settings: dict[str, Any]) -> None:
     if recipe.framework not in _EVALUATED:
         said = f"{recipe.framework!r} cannot be evaluated so" if recipe.framework else "the recipe does not say its own"
         raise ValueError(f"framework: {said}; known: {', '.join(_EVALUATED)}")
-    settings = cross_site_settings(submit_model_timeout, validation_timeout, participating_clients)
     if recipe.job.settings.get("workflow") == _EVALUATION:
         return
     if "cross_site_evaluation" in recipe.job.of_workflow:
-        raise RuntimeError("add_cross_site_evaluation: it was added before")
+        raise RuntimeError("an evaluation of the final model, or across sites, was added before")
     recipe.job.of_workflow["cross_site_evaluation"] = settings
 
 

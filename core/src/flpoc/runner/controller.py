@@ -14,23 +14,14 @@ import attrs
 
 from flpoc.aggregating import Aggregator, Update
 from flpoc.client.blame import blame
-from flpoc.errors import FlpocError, IntegrityError, PluginError
+from flpoc.errors import FlpocError, IntegrityError
 from flpoc.models.tensors import TensorFile, checksum_file, write_tensors
 from flpoc.plugins import Plugins
-from flpoc.wire.job_messages import (
-    TO_CONTROLLER,
-    Assign,
-    Closed,
-    Commit,
-    Committed,
-    ControllerStart,
-    Finished,
-    LocalHello,
-    Over,
-    SiteUpdate,
-)
-from flpoc.wire.messages import TaskKind
+from flpoc.runner.making import check_alike, made
+from flpoc.wire.controller_messages import TO_CONTROLLER, Assign, Closed, Commit, Committed, ControllerStart, SiteUpdate
 from flpoc.wire.owner import Owner
+from flpoc.wire.trainer_messages import LocalHello, Over
+from flpoc.wire.vocabulary import Finished, TaskKind
 from flpoc.workflows import Federation, RoundResult, Workflow
 
 
@@ -242,22 +233,6 @@ def _opened(path: str) -> TensorFile | None:
 def _update(update: SiteUpdate) -> Update:
     model = TensorFile.open(Path(update.path))
     return Update(update.site, update.weight, model, update.params_type, update.metrics, update.meta)
-
-
-def check_alike(updates: tuple[Update, ...]) -> None:
-    """In a round without a model, the first site in order says what tensors there are."""
-    for update in updates[1:]:
-        if difference := updates[0].model.header.same_layout(update.model.header):
-            raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")
-
-
-def made(plugins: Plugins, kind: str, name: str, settings: dict[str, Any], wanted: type) -> Any:
-    """Make a component; one that is something else is refused here, with its plugin, instead of where it is used."""
-    found = plugins.create(kind, name, settings)
-    if not isinstance(found, wanted):
-        plugin, kind_of = plugins.find(kind, name).plugin.name, type(found).__name__
-        raise PluginError(f"{plugin}: {name!r} gives {kind_of}, no {wanted.__name__}", code="PLUGIN_BROKEN")
-    return found
 
 
 def main() -> int:

@@ -26,6 +26,11 @@ class Acquaintances:
         query = "SELECT * FROM certificates ORDER BY name, seen"
         return [dict(row) for row in await self._store.read(lambda db: db.execute(query).fetchall())]
 
+    async def sites(self) -> set[tuple[str, str]]:
+        """Names and organisations of all sites that ever connected."""
+        query = "SELECT DISTINCT name, org FROM certificates WHERE kind='site'"
+        return {(row["name"], row["org"]) for row in await self._store.read(lambda db: db.execute(query).fetchall())}
+
     async def org_of_site(self, site: str) -> str:
         """The organisation of a site as its newest certificate says; empty for one that never connected."""
         query = "SELECT org FROM certificates WHERE kind='site' AND name=? ORDER BY seen DESC LIMIT 1"

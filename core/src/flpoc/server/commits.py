@@ -15,7 +15,7 @@ from flpoc.models.handover import sync
 from flpoc.server.files import JobFiles
 from flpoc.server.models import Model
 from flpoc.server.rounds import RoundRecords
-from flpoc.wire.job_messages import Commit
+from flpoc.wire.controller_messages import Commit
 
 #: Seconds after which something that a full disk prevented is tried again.
 AGAIN_AFTER = 5.0

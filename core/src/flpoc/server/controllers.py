@@ -11,15 +11,17 @@ from typing import Any
 
 from flpoc.errors import ConfigError, FlpocError
 from flpoc.jobs.archive import unpack
-from flpoc.jobs.attempts import Attempt, Attempts, signal_name
+from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.jobs.paths import FileEntry
+from flpoc.jobs.processes import signal_name
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
-from flpoc.wire.job_messages import FROM_CONTROLLER, Assign, Beat, Commit, Failed, Finished, LocalHello, LogMode, Over
+from flpoc.wire.controller_messages import FROM_CONTROLLER, Assign, Commit
 from flpoc.wire.local import SOCKET_NAME, Link, listen
-from flpoc.wire.messages import Refused
+from flpoc.wire.trainer_messages import Beat, Failed, LocalHello, LogMode, Over
+from flpoc.wire.vocabulary import Finished, Refused
 
 log = logging.getLogger("flpoc.server")
 

@@ -11,7 +11,7 @@ import attrs
 from flpoc.errors import IntegrityError, ResourceError
 from flpoc.models.handover import take
 from flpoc.models.header import Header, read_header
-from flpoc.wire.job_messages import Assign, Commit
+from flpoc.wire.controller_messages import Assign, Commit
 from flpoc.wire.messages import INLINE_BYTES, Announce, ModelRef
 from flpoc.wire.transfers import write_whole
 

@@ -9,7 +9,7 @@ import attrs
 
 from flpoc.server.models import Model
 from flpoc.server.rounds import UpdateRow
-from flpoc.wire.job_messages import Assign, Closed, SiteUpdate
+from flpoc.wire.controller_messages import Assign, Closed, SiteUpdate
 from flpoc.wire.messages import Announce, Verdict
 
 

@@ -18,8 +18,9 @@ from flpoc.server.metrics import MetricRecords
 from flpoc.server.store import Store
 from flpoc.settings import plain
 from flpoc.tracking import EventKind, RunEvent
-from flpoc.wire.job_messages import Commit, SiteUpdate
-from flpoc.wire.messages import DONE, Announce
+from flpoc.wire.controller_messages import Commit, SiteUpdate
+from flpoc.wire.messages import Announce
+from flpoc.wire.vocabulary import DONE
 
 log = logging.getLogger("flpoc.server")
 

@@ -38,18 +38,11 @@ from flpoc.server.models import (
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
+from flpoc.wire.controller_messages import Assign, Commit, Committed, CommittedRound, ControllerStart, SiteUpdate
 from flpoc.wire.endings import stalled
-from flpoc.wire.job_messages import (
-    Assign,
-    Commit,
-    Committed,
-    CommittedRound,
-    ControllerStart,
-    Finished,
-    SiteUpdate,
-)
 from flpoc.wire.local import Link
 from flpoc.wire.messages import Announce, Answer, JobReport, JobWant, Task
+from flpoc.wire.vocabulary import Finished
 
 #: What deadlines know the controller by; no site has this name.
 _CONTROLLER = "server"

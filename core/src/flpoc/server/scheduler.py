@@ -19,11 +19,13 @@ class Decision:
         sites: Sites to start with, in site order; empty when it does not start.
         waiting: Whom or what it waits for.
         never: Why it can never run; empty when it can.
+        without: Sites that it starts without, since they lack something for good, and what.
     """
 
     sites: tuple[str, ...] = ()
     waiting: str = ""
     never: str = ""
+    without: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -89,7 +91,8 @@ def decide(
     missing = {site: lack for site in here if (lack := _lacks(spec, site, connected[site]))}
     able = tuple(site for site in here if site not in missing)
     if len(able) >= spec.least and not any(site in missing for site in spec.mandatory_sites):
-        return _with_room(spec, able, connected, load or {})
+        decision = _with_room(spec, able, connected, load or {})
+        return attrs.evolve(decision, without=missing) if decision.sites else decision
     site = next((site for site in spec.mandatory_sites if site in missing), next(iter(missing)))
     if site not in spec.mandatory_sites and _may_still_come(spec, able, absent):
         return Decision(waiting=f"waiting for other sites: {missing[site]}")

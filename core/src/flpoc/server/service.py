@@ -35,7 +35,7 @@ from flpoc.server.metrics import MetricRecords
 from flpoc.server.results import keep_results
 from flpoc.server.rounds import RoundRecords
 from flpoc.server.runs import Run
-from flpoc.server.scheduler import decide, load_of
+from flpoc.server.scheduler import Decision, decide, load_of
 from flpoc.server.sites import Sites, SiteSession
 from flpoc.server.store import JobRow, Store
 from flpoc.server.studies import Studies
@@ -207,22 +207,26 @@ class Server:
                 await self._cannot_schedule(row, decision.never)
             elif decision.sites:
                 self.waiting.pop(row.id, None)
-                await self._dispatch(row, decision.sites)
+                await self._dispatch(row, decision)
                 self.reschedule()  # those before it may wait for more by now
             elif self.waiting.get(row.id) != decision.waiting:
                 self.waiting[row.id] = decision.waiting
                 self.bell.ring(row.id)
 
-    async def _dispatch(self, row: JobRow, sites: tuple[str, ...]) -> None:
+    async def _dispatch(self, row: JobRow, decision: Decision) -> None:
         now = time.time()
         changed = await self.store.change(
-            row.id, only_if=JobState.SUBMITTED.value, state=JobState.DISPATCHED.value, chosen=list(sites),
+            row.id, only_if=JobState.SUBMITTED.value, state=JobState.DISPATCHED.value, chosen=list(decision.sites),
             scheduled=now, schedules=row.schedules + 1,
         )  # fmt: skip
         if not changed:
             return  # it was aborted meanwhile
         found = await self.store.job(row.id)
         if found is not None:
+            records = RoundRecords(self.store, found.id, found.run)
+            for site, lack in decision.without.items():
+                log.warning("job %s starts without %s: %s", found.id, site, lack)
+                await records.note(0, site, "absent", lack)
             await self._begin(found, [])
 
     async def _begin(self, row: JobRow, left: list[Attempt]) -> None:

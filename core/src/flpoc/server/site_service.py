@@ -41,12 +41,12 @@ from flpoc.wire.messages import (
     LogsHave,
     Metrics,
     Progress,
-    Refused,
     Revocation,
     Told,
     Welcome,
 )
 from flpoc.wire.transfers import read_chunks
+from flpoc.wire.vocabulary import Refused
 
 log = logging.getLogger("flpoc.server")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import attrs
 
-from flpoc.wire.messages import Hello, JobWant, Refused
+from flpoc.wire.messages import Hello, JobWant
+from flpoc.wire.vocabulary import Refused
 
 #: With so many messages unread, a site is not listened to.
 MOST_WAITING = 200

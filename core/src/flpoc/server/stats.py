@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flpoc.server.views import iso
-from flpoc.wire.messages import PHASES
+from flpoc.wire.vocabulary import PHASES
 
 if TYPE_CHECKING:
     from flpoc.server.runs import Run

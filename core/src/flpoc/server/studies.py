@@ -116,13 +116,16 @@ class Studies:
         study = self._studies.get(name)
         return name == DEFAULT or (study is not None and study.has_site(site, org))
 
+    def sites(self, name: str) -> tuple[str, ...]:
+        """The sites that a study names; ``default`` names none."""
+        study = self._studies.get(name)
+        return study.sites if study is not None else ()
+
     def foreign(self, name: str, sites: Iterable[str]) -> list[str]:
         """Which of these sites are not in the study."""
         if name == DEFAULT:
             return []
-        study = self._studies.get(name)
-        there = study.sites if study is not None else ()
-        return sorted(set(sites) - set(there))
+        return sorted(set(sites) - set(self.sites(name)))
 
     def seen_by(self, who: Identity) -> list[Study]:
         """The studies that somebody may know of, ``default`` not among them."""

@@ -30,13 +30,13 @@ from flpoc.errors import (
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.names import SUBMIT_TOKEN
 from flpoc.jobs.signing import verify_job
-from flpoc.jobs.spec import Manifest
+from flpoc.jobs.spec import JobSpec, Manifest
 from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
 from flpoc.models.handover import sync
 from flpoc.provision.identity import Identity
 from flpoc.provision.rights import About
-from flpoc.server.components import check_components
+from flpoc.server.components import check_components, strange_sites
 from flpoc.server.peers import Case, Door
 from flpoc.server.service import Server
 from flpoc.server.store import JobRow
@@ -124,14 +124,23 @@ class Submissions:
         """Keep a job that was found good; the same token and content again give the same job."""
         scope = token_scope(case.who, ask.study) if ask.token else ""
         coming = Coming(case.who, case.principal, ask, manifest, scope)
+        warnings = await self._strange_sites(manifest.spec)
         if not ask.token:
-            return {"job_id": await self._keep(coming, stream), "existing": False}
+            return {"job_id": await self._keep(coming, stream), "existing": False, "warnings": warnings}
         lock = self._tokens.setdefault(f"{coming.scope}:{ask.token}", asyncio.Lock())
         async with lock:
             existing = await self._existing(coming.scope, ask.token, content_hash(manifest))
             if existing:
-                return {"job_id": existing, "existing": True}
-            return {"job_id": await self._keep(coming, stream), "existing": False}
+                return {"job_id": existing, "existing": True, "warnings": warnings}
+            return {"job_id": await self._keep(coming, stream), "existing": False, "warnings": warnings}
+
+    async def _strange_sites(self, spec: JobSpec) -> list[str]:
+        """What to tell of sites that nobody has seen: they may come, or be misspelt."""
+        server = self._server
+        met = await server.acquaintances.sites()
+        there = {name for name, org in met if server.studies.has_site(spec.study, name, org)}
+        there |= {*server.studies.sites(spec.study), *spec.sites, *spec.mandatory_sites}
+        return strange_sites(server.plugins, spec, there, "has never connected")
 
     async def _existing(self, scope: str, token: str, content: str) -> str:
         query = "SELECT content, job, deleted FROM tokens WHERE scope=? AND token=?"

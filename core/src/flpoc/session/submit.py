@@ -33,6 +33,7 @@ class Submission:
         folder: The folder that was sent.
         notices: Lines for people: which sub-folder was taken, what was not sent.
         archive: The copy of the archive, if one was asked for.
+        warnings: What the server makes of it: sites that it has not seen.
     """
 
     job_id: str
@@ -42,6 +43,7 @@ class Submission:
     folder: Path
     notices: tuple[str, ...] = ()
     archive: Path | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> Submission:
@@ -74,9 +76,16 @@ def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> 
         ask = SubmitJob(signed, sha256_file(archive), archive.stat().st_size, spec.study, token)
         answer = session.send("Submit", messages(encode(ask), archive))
         kept = Path(shutil.copy2(archive, keep / ARCHIVE)) if keep is not None else None
-    notices = (note, *left_out) if note else left_out
+    notices = (*((note,) if note else ()), *left_out)
     return Submission(
-        str(answer["job_id"]), bool(answer["existing"]), spec.name, spec.study, found, tuple(notices), kept
+        str(answer["job_id"]),
+        bool(answer["existing"]),
+        spec.name,
+        spec.study,
+        found,
+        notices,
+        kept,
+        warnings=tuple(map(str, answer["warnings"])),
     )
 
 

@@ -14,12 +14,12 @@ import attrs
 from flpoc.aggregating import Aggregator
 from flpoc.client.blame import blame
 from flpoc.configuration import Configuration
-from flpoc.errors import FlpocError
+from flpoc.errors import FlpocError, UsageError
 from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins, PluginState
-from flpoc.runner.controller import made
-from flpoc.server.components import check_components
+from flpoc.runner.making import made
+from flpoc.server.components import check_components, strange_sites
 from flpoc.simulate import order as orders
 from flpoc.simulate.federation import JobFailedError, SimulatedFederation
 from flpoc.simulate.messages import Stage
@@ -32,7 +32,7 @@ from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Pool
 from flpoc.simulate.worker import output_in
 from flpoc.wire.endings import END_WITHIN
-from flpoc.wire.job_messages import Failed, TrainerStart
+from flpoc.wire.trainer_messages import Failed, TrainerStart
 from flpoc.workflows import Workflow
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -70,6 +70,8 @@ def simulate(
     plugins = _plugins()
     check_components(plugins, spec)
     _check_sites(plugins, spec)
+    if strange := strange_sites(plugins, spec, order.sites or sites, "is not simulated"):
+        raise UsageError(strange[0], hint="simulate it, too, or leave it out of the job")
     names = tuple(one.name for one in plugins.records if one.state is PluginState.LOADED and one.name != "core")
     code = folder / "code"
     with Workspace(Path(order.workspace), spec.name) as workspace, _told({"FLPOC_CODE": str(code)}):

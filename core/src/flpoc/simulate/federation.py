@@ -15,15 +15,15 @@ from flpoc.errors import IntegrityError
 from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause
 from flpoc.models.tensors import TensorFile, write_tensors
-from flpoc.runner.controller import check_alike
+from flpoc.runner.making import check_alike
 from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.updates import RoundFiles
-from flpoc.wire.job_messages import Finished, Give
-from flpoc.wire.messages import DONE, TaskKind
+from flpoc.wire.trainer_messages import Give
+from flpoc.wire.vocabulary import DONE, Finished, TaskKind
 from flpoc.workflows import Federation, RoundResult
 
 
@@ -86,7 +86,6 @@ class SimulatedFederation(Federation):
         self.logged = folder / "site_metrics.jsonl"
         self._failures: dict[str, str] = {}
         self._first_cause: Cause | None = None
-        self._order = {site: place for place, site in enumerate(sites)}
         self._round = self._open(0)
         self._path: Path | None = None
         self._handed: TensorFile | None = None

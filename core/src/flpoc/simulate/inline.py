@@ -9,13 +9,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flpoc.jobs.attempts import GPUS
+from flpoc.jobs.processes import GPUS
 from flpoc.simulate.passing import Gates, cause_of
 from flpoc.simulate.pool import PoolPlan, log_tail
 from flpoc.simulate.staging import Scripts, SimulatedOwner
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.wire.endings import Ending
-from flpoc.wire.job_messages import Failed, Logged, Submit
+from flpoc.wire.trainer_messages import Failed, Logged, Submit
 
 
 class InlinePool(Pool):

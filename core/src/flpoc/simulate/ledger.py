@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flpoc.wire.messages import MetricRow
+from flpoc.wire.vocabulary import MetricRow
 
 
 class Ledger:

@@ -6,7 +6,7 @@ import attrs
 
 from flpoc.filtering import FilterSpec
 from flpoc.wire.codec import PLAIN_BYTES, Family
-from flpoc.wire.job_messages import Failed, Give, Logged, Over, Submit, TrainerStart
+from flpoc.wire.trainer_messages import Failed, Give, Logged, Over, Submit, TrainerStart
 
 
 @attrs.frozen

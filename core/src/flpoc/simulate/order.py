@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging.config
 import os
 import re
 from collections.abc import Sequence
@@ -155,6 +154,8 @@ def log_as(log_config: str) -> None:
     if log_config and not Path(log_config).is_absolute():
         set_script_mode(log_config)
     elif log_config:
+        import logging.config
+
         settings = read_file(Path(log_config))
         try:
             logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **settings})

@@ -11,11 +11,11 @@ import subprocess
 import threading
 from typing import Any
 
-from flpoc.jobs.attempts import TOKEN_FILE, program_path
+from flpoc.jobs.processes import TOKEN_FILE, program_path
 from flpoc.simulate.messages import Stage
-from flpoc.wire.job_messages import FROM_TRAINER, Failed, Give, LocalHello, Logged, Over, Submit, Taken
 from flpoc.wire.local import SOCKET_NAME, Wire, bound
-from flpoc.wire.messages import Refused
+from flpoc.wire.trainer_messages import FROM_TRAINER, Failed, Give, LocalHello, Logged, Over, Submit, Taken
+from flpoc.wire.vocabulary import Refused
 
 _PR_SET_PDEATHSIG = 1
 

@@ -14,10 +14,8 @@ import attrs
 from flpoc.jobs.states import Cause
 from flpoc.plugins import Plugins
 from flpoc.simulate.messages import Stage
-from flpoc.site.gate import Gate
-from flpoc.site.gate_messages import Apply, Begin
 from flpoc.wire.endings import Ending, cause_of_end
-from flpoc.wire.job_messages import Failed, Give, Submit
+from flpoc.wire.trainer_messages import Failed, Give, Submit
 
 #: What the site does when a filter fails.
 PHASE = "filtering"
@@ -25,14 +23,6 @@ PHASE = "filtering"
 
 class WithheldError(BaseException):
     """A filter has refused: nothing leaves the site, and its script is over. Not for the script to catch."""
-
-
-class _SimulatedGate(Gate):
-    def __init__(self, begin: Begin, plugins: Plugins) -> None:
-        super().__init__(begin, plugins)
-
-    def _below_state(self, path: str) -> Path:
-        return Path(path)  # nothing is isolated here
 
 
 class Gates:
@@ -54,12 +44,15 @@ class Gates:
         Raises:
             WithheldError: Nothing may.
         """
+        from flpoc.simulate.gate import SimulatedGate
+        from flpoc.site.gate_messages import Apply, Begin
+
         start = stage.start
         self._plugins = self._plugins or Plugins.of_kit(start.plugins)
         state = self._folder / start.site
         # it follows from the job alone, so that a simulation can be repeated: this protects nobody
         secret = hashlib.sha256(f"{start.seed}|{start.site}".encode()).digest()
-        gate = _SimulatedGate(Begin(start.site, start.plugins, str(state), secret), self._plugins)
+        gate = SimulatedGate(Begin(start.site, start.plugins, str(state), secret), self._plugins)
         work = state / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o700, parents=True)

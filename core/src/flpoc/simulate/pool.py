@@ -16,15 +16,15 @@ from typing import Any
 
 import attrs
 
-from flpoc.jobs.attempts import GPUS
+from flpoc.jobs.processes import GPUS
 from flpoc.simulate.messages import FROM_WORKER, Ended, Stage
 from flpoc.simulate.passing import cause_of
 from flpoc.simulate.staging import Scripts
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
-from flpoc.simulate.worker import WorkerPlace, collect_output, work
+from flpoc.simulate.worker import WorkerPlace, collect_output, rehearse, work
 from flpoc.wire.endings import LAUNCHES, STOP_GRACE, Ending, stalled
-from flpoc.wire.job_messages import Failed, Logged, Over, Submit
 from flpoc.wire.local import frame
+from flpoc.wire.trainer_messages import Failed, Logged, Over, Submit
 
 _LENGTH = struct.Struct(">I")
 #: In which /proc counts processor time, on every Linux: a hundredth of a second.
@@ -119,7 +119,9 @@ class ProcessPool(Pool):
         self._idle: list[_Worker] = []
         self._queue: deque[str] = deque()
         self._waiting: dict[str, None] = {}
-        self._launches: Counter[tuple[str, int]] = Counter()
+        #: How often the scripts of sites were started for their tasks of the round that is open.
+        self._launches: Counter[str] = Counter()
+        self._round = -1
         self._selector = selectors.DefaultSelector()
         self._numbers = iter(range(1 << 30))
         if settings.hangs_up is not None:
@@ -132,6 +134,8 @@ class ProcessPool(Pool):
     ) -> Generator[Answer | Heard, None, None]:
         until = None if deadline is None else time.monotonic() + deadline
         self._waiting, self._queue, self._task_of = dict.fromkeys(sites), deque(sites), task_of
+        if sites and not self._workers:
+            rehearse(task_of(sites[0]), self._scripts)
         while self._waiting:
             self._deal()
             if until is not None and time.monotonic() >= until:
@@ -147,7 +151,10 @@ class ProcessPool(Pool):
                 return
             task = self._task_of(self._queue.popleft())
             new = not worker.site
-            self._launches[task.site, task.give.round] += new
+            if task.give.round != self._round:
+                self._launches.clear()
+                self._round = task.give.round
+            self._launches[task.site] += new
             worker.site, worker.stage, worker.task, worker.submit = task.site, task.stage, task, None
             worker.moved = time.monotonic()
             worker.send(*((task.stage,) if new else ()), task.give)
@@ -255,7 +262,7 @@ class ProcessPool(Pool):
             if self._settings.own and not killed:
                 yield from self._failed(worker, Ending(code, peak))
             return
-        if killed and self._launches[task.site, task.give.round] < LAUNCHES:
+        if killed and self._launches[task.site] < LAUNCHES:
             if worker.submit is not None:
                 (self._settings.updates / worker.submit.file).unlink(missing_ok=True)
             self._queue.appendleft(task.site)

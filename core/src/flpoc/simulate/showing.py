@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flpoc.jobs.spec import JobSpec
 from flpoc.plugins import Plugins
-from flpoc.runner.controller import made
+from flpoc.runner.making import made
 from flpoc.tracking import Metric, TrackedJob, Tracker
-from flpoc.wire.messages import MetricRow
+from flpoc.wire.vocabulary import MetricRow
 
 #: Whose metrics the means over the sites are.
 _MEANS = "server"

@@ -15,13 +15,14 @@ from typing import Any
 import attrs
 
 from flpoc.client import api
+from flpoc.client.foreign import Adapters
 from flpoc.client.script import Script
 from flpoc.errors import ResourceError
 from flpoc.runner.trainer import exit_status
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.outside import Relay
 from flpoc.simulate.passing import Gates, WithheldError
-from flpoc.wire.job_messages import STATE_FOLDER, Give, Over, Submit, Taken
+from flpoc.wire.trainer_messages import STATE_FOLDER, Give, Over, Submit, Taken
 
 #: What is said in the name of a script.
 Say = Callable[[Any], None]
@@ -85,10 +86,11 @@ class SimulatedOwner:
 
 
 class Scripts:
-    """The scripts of a job, each compiled once."""
+    """The scripts of a job, each compiled once; what plugins they need is loaded once."""
 
     def __init__(self) -> None:
         self._compiled: dict[str, CodeType] = {}
+        self._adapters: dict[tuple[tuple[str, ...], str], Adapters] = {}
 
     def code(self, path: str) -> CodeType:
         """The compiled script.
@@ -112,7 +114,9 @@ class Scripts:
         """
         if stage.command:
             return self._run_outside(stage, task, owner, begun)
-        script = owner.script = Script(owner, owner.folder)
+        known = stage.start.plugins, stage.start.framework
+        adapters = self._adapters.setdefault(known, Adapters(*known))
+        script = owner.script = Script(owner, owner.folder, adapters)
         script.take(stage.start)
         if task is not None:
             owner.take(task)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flpoc.errors import InternalError, from_code
-from flpoc.jobs.attempts import environment
-from flpoc.jobs.states import Cause
-from flpoc.launching import Needs
-from flpoc.settings import plain, structure
-from flpoc.simulate.order import Order, groups_of, mode_of, root
-from flpoc.simulate.outcome import Outcome
+from flpoc.jobs.processes import environment
+
+if TYPE_CHECKING:
+    from flpoc.simulate.order import Order
+    from flpoc.simulate.outcome import Outcome
 
 #: Told of a round: its number, the number of rounds, and its metrics.
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -59,75 +59,112 @@ def run(
     Raises:
         FlpocError: The job or an argument is wrong; nothing was run.
     """
-    where = root(workspace)
-    order = Order(
-        folder=str(Path(folder).absolute()),
-        sites=tuple(sites),
-        workers=workers or 0,
-        workspace=str(where),
-        gpus=groups_of(gpus),
-        log_config=mode_of(log_config),
-        datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
-        backend=backend,
-        backend_settings=dict(backend_settings or {}),
-    )
     told = progress or _ignore
-    if in_process:
-        if "numpy" not in sys.modules:  # it reads them once
-            os.environ.update({key: value for key, value in _environment(order).items() if key.endswith("_THREADS")})
-        from flpoc.simulate.engine import simulate
-        from flpoc.simulate.inline import InlinePool
+    with contextlib.nullcontext() if in_process else _engine() as engine:
+        from flpoc.simulate.order import Order, groups_of, mode_of, root
 
-        return simulate(order, told, pool=InlinePool, in_process=True)
-    with tempfile.TemporaryFile() as log:
-        return _follow(_start(order, log), told, log)
+        where = root(workspace)
+        order = Order(
+            folder=str(Path(folder).absolute()),
+            sites=tuple(sites),
+            workers=workers or 0,
+            workspace=str(where),
+            gpus=groups_of(gpus),
+            log_config=mode_of(log_config),
+            datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
+            backend=backend,
+            backend_settings=dict(backend_settings or {}),
+        )
+        return _here(order, told) if engine is None else engine.follow(order, told)
+
+
+def _here(order: Order, told: Progress) -> Outcome:
+    """Simulate in this thread."""
+    if "numpy" not in sys.modules:  # it reads them once
+        os.environ.update({key: value for key, value in _environment().items() if key.endswith("_THREADS")})
+    from flpoc.simulate.engine import simulate
+    from flpoc.simulate.inline import InlinePool
+
+    return simulate(order, told, pool=InlinePool, in_process=True)
 
 
 def _ignore(number: int, rounds: int, metrics: Mapping[str, float]) -> None:
     """Nobody wants to know."""
 
 
-def _start(order: Order, log: Any) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flpoc.simulate"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=_environment(order),
-        start_new_session=True,  # an interrupt from the terminal is this process's to tell
-    )
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(plain(order)).encode() + b"\n")
-    process.stdin.flush()
-    return process
+class _Engine:
+    """The process that simulates."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Any) -> None:
+        self._process, self._log = process, log
+        self._ordered = False
+
+    def close(self) -> None:
+        """End it if it has nothing to do; otherwise it ends by itself."""
+        if not self._ordered:
+            self._process.kill()
+            self._process.communicate()
+
+    def follow(self, order: Order, progress: Progress) -> Outcome:
+        """Have it simulate, and wait for the end."""
+        from flpoc.jobs.states import Cause
+        from flpoc.settings import plain, structure
+        from flpoc.simulate.outcome import Outcome
+
+        said = self._said(json.dumps(plain(order)).encode() + b"\n", progress)
+        if "error" in said:
+            error = said["error"]
+            raise from_code(error["code"], error["message"], error["hint"], error["data"])
+        if "state" not in said:
+            self._log.seek(0)
+            tail = self._log.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
+            raise InternalError(f"the simulation ended with {self._process.returncode}: {' | '.join(tail[-3:])}")
+        cause = structure(said["cause"], Cause) if said["cause"] is not None else None
+        return Outcome(said["name"], said["state"], cause, Path(said["results"]), said["partial_allowed"])
+
+    def _said(self, order: bytes, progress: Progress) -> dict[str, Any]:
+        """Give it an order; gives what it says last."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said: dict[str, Any] = {}
+        self._ordered = True
+        with process:
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
+                    process.stdin.write(order)
+                    process.stdin.flush()
+                for line in process.stdout:
+                    said = json.loads(line)
+                    if "round" in said:
+                        progress(said["round"], said["rounds"], said["metrics"])
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()  # it ends all workers, and then itself
+        return said
 
 
-def _environment(order: Order) -> dict[str, str]:
+@contextlib.contextmanager
+def _engine() -> Iterator[_Engine]:
+    """A process that waits for its order: it can import what it needs while the order is checked."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "flpoc.simulate"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(),
+            start_new_session=True,  # an interrupt from the terminal is this process's to tell
+        )
+        with contextlib.closing(_Engine(process, log)) as engine:
+            yield engine
+
+
+def _environment() -> dict[str, str]:
     """That of a job process; but nothing is isolated, so the user's own folders are where they are."""
+    from flpoc.launching import Needs
+
     kept = ("HOME", "TMPDIR", "PYTHONPATH", "FLPOC_HOME", "FLPOC_CONFIG")
     own = {key: os.environ[key] for key in kept if key in os.environ}
-    made = environment(Path(order.workspace), Needs())
+    made = environment(Path(), Needs())
     return {key: value for key, value in made.items() if key not in ("HOME", "TMPDIR")} | own
-
-
-def _follow(process: subprocess.Popen[bytes], progress: Progress, log: Any) -> Outcome:
-    assert process.stdout is not None
-    assert process.stdin is not None
-    said: dict[str, Any] = {}
-    with process:
-        try:
-            for line in process.stdout:
-                said = json.loads(line)
-                if "round" in said:
-                    progress(said["round"], said["rounds"], said["metrics"])
-        finally:
-            process.stdin.close()  # it ends all workers, and then itself
-    if "error" in said:
-        error = said["error"]
-        raise from_code(error["code"], error["message"], error["hint"], error["data"])
-    if "state" not in said:
-        log.seek(0)
-        tail = log.read().decode(errors="replace").splitlines()[-_LAST_LINES:]
-        raise InternalError(f"the simulation ended with {process.returncode}: {' | '.join(tail[-3:])}")
-    cause = structure(said["cause"], Cause) if said["cause"] is not None else None
-    return Outcome(said["name"], said["state"], cause, Path(said["results"]), said["partial_allowed"])

@@ -10,7 +10,7 @@ import attrs
 
 from flpoc.jobs.states import Cause
 from flpoc.simulate.messages import Stage
-from flpoc.wire.job_messages import Give, Logged, Submit
+from flpoc.wire.trainer_messages import Give, Logged, Submit
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flpoc.models.header import read_header
+from flpoc.models.header import parse_header, read_head
 from flpoc.models.tensors import Array, TensorFile, TensorSpec, numpy_dtype
 
 #: Above so many updates of a round they are put into one file: each file of its own takes two descriptors.
@@ -51,15 +51,19 @@ class Pack:
         Raises:
             IntegrityError: It is not a sound safetensors file.
         """
-        with path.open("rb") as file:
-            header, head = read_header(file.fileno(), where=path.name)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head, size = read_head(fd, where=path.name)
             layout = self._layouts.get(head)
-            if layout is None:
+            if layout is None or layout.header.total_bytes != size:
+                header = parse_header(head, size, where=path.name)
                 layout = self._layouts[head] = TensorFile(-1, header, head, "an update")
             place = self._size
-            _copy(file.fileno(), self._fd, header.total_bytes, place)
+            _copy(fd, self._fd, size, place)
+        finally:
+            os.close(fd)
         path.unlink()
-        self._size = place + -(-header.total_bytes // _ALIGNED) * _ALIGNED
+        self._size = place + -(-size // _ALIGNED) * _ALIGNED
         return PackedTensors(self, layout, place)
 
     def mapped(self, access: int) -> mmap.mmap:

@@ -23,8 +23,10 @@ import attrs
 from flpoc.simulate.messages import TO_WORKER, Ended, Stage
 from flpoc.simulate.passing import Gates
 from flpoc.simulate.staging import Scripts, SimulatedOwner
-from flpoc.wire.job_messages import Give, Over
+from flpoc.simulate.tasks import SiteTask
+from flpoc.wire.codec import encode
 from flpoc.wire.local import Wire
+from flpoc.wire.trainer_messages import Give, Over, Submit
 
 _PR_SET_PDEATHSIG = 1
 
@@ -79,9 +81,14 @@ def _become(sock: socket.socket, place: WorkerPlace) -> None:
     os.environ.update(place.environ)
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     print_to(place.output)
-    if "numpy" in sys.modules:
-        # forked processes would otherwise all draw the same numbers where a script has not set its seed
-        sys.modules["numpy"].random.seed()
+    _draw_anew()
+
+
+def _draw_anew() -> None:
+    """Forked processes would otherwise all draw the same numbers where a script has not set its seed."""
+    from numpy import random
+
+    random.seed()
 
 
 def print_to(path: Path) -> None:
@@ -111,9 +118,12 @@ class _Worker:
         self._place = place
         self._scripts = scripts
         self._gates = Gates(place.gates, self._say)
+        self._once = False
+        self._answer: tuple[Submit, ...] = ()
 
     def serve(self) -> int:
         while isinstance(stage := self._wire.receive(), Stage):
+            self._once = stage.once
             if not stage.once:
                 return self._be_site(stage)
             task = self._wire.receive()
@@ -128,7 +138,8 @@ class _Worker:
         code = self._scripts.run(stage, task, owner)
         collect_output(self._place.output, Path(stage.log))
         _empty(self._place.folder)
-        self._wire.send(Ended(code, owner.calls))
+        answer, self._answer = self._answer, ()
+        self._wire.send(*answer, Ended(code, owner.calls))
 
     def _be_site(self, stage: Stage) -> int:
         """Run the script once, for all tasks that come."""
@@ -158,7 +169,10 @@ class _Worker:
         return SimulatedOwner(self._say, self._place.folder, self._place.updates, stage, self._gates)
 
     def _say(self, message: Any) -> None:
-        self._wire.send(message)
+        if self._once and isinstance(message, Submit):
+            self._answer = (message,)  # it counts when the script has ended, and is said then
+        else:
+            self._wire.send(message)
 
 
 def collect_output(output: Path, log: Path) -> None:
@@ -178,7 +192,16 @@ def _empty(folder: Path) -> None:
             Path(entry).unlink()
 
 
+def rehearse(task: SiteTask, scripts: Scripts) -> None:
+    """Do once what every worker does first: what is looked up for it, all of them share when they are forked."""
+    TO_WORKER.decode(encode(task.stage))
+    TO_WORKER.decode(encode(task.give))
+    if not task.stage.command:
+        with contextlib.suppress(SyntaxError, ValueError, OSError):  # the script will say so itself
+            scripts.code(task.stage.script)
+
+
 def settle_memory() -> None:
     """What is in memory now is shared with all workers: no collector needs to look at it again, and to copy it."""
-    gc.collect()
+    _draw_anew()  # what it imports is shared, too
     gc.freeze()

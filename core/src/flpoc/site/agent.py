@@ -36,19 +36,9 @@ from flpoc.site.jobs import SiteJob
 from flpoc.site.orders import SiteOrders
 from flpoc.site.resources import Resources, resource_policy
 from flpoc.wire.codec import encode
-from flpoc.wire.messages import (
-    PROTOCOL,
-    TO_SITE,
-    Answer,
-    Hello,
-    Instruct,
-    JobWant,
-    LogsHave,
-    Refused,
-    Revocation,
-    Welcome,
-)
+from flpoc.wire.messages import PROTOCOL, TO_SITE, Answer, Hello, Instruct, JobWant, LogsHave, Revocation, Welcome
 from flpoc.wire.options import SITE_SERVICE, channel_options
+from flpoc.wire.vocabulary import Refused
 
 log = logging.getLogger("flpoc.site")
 

@@ -25,8 +25,8 @@ from flpoc.site.files import Outbox, SiteFiles
 from flpoc.site.gate_host import PHASE, DiskFullError, GateHost, RefusedError
 from flpoc.site.gate_messages import Passed
 from flpoc.site.keepsakes import Keepsakes
-from flpoc.wire.job_messages import Submit
 from flpoc.wire.messages import Announce
+from flpoc.wire.trainer_messages import Submit
 
 log = logging.getLogger("flpoc.site")
 

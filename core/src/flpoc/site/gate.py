@@ -27,8 +27,8 @@ from flpoc.models.tensors import TensorFile, checksum_file, write_tensors
 from flpoc.plugins import Plugins
 from flpoc.settings import canonical_json
 from flpoc.site.gate_messages import TO_GATE, Apply, Begin, Check, Checked, Passed, Stopped
-from flpoc.wire.job_messages import Beat
 from flpoc.wire.local import Wire
+from flpoc.wire.trainer_messages import Beat
 
 BEAT_EVERY = 1.0
 _CHUNK = 1 << 20

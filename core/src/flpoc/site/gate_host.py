@@ -17,14 +17,14 @@ from typing import Any
 
 from flpoc.errors import ConfigError, IntegrityError, PluginError, from_code
 from flpoc.filtering import FilterSpec
-from flpoc.jobs.attempts import environment, signal_name
+from flpoc.jobs.processes import environment, signal_name
 from flpoc.jobs.states import Cause
 from flpoc.launching import Needs
 from flpoc.models.handover import sync
 from flpoc.site.gate_messages import FROM_GATE, Apply, Begin, Check, Passed, Stopped
-from flpoc.wire.job_messages import Beat
 from flpoc.wire.local import Link
 from flpoc.wire.messages import Announce
+from flpoc.wire.trainer_messages import Beat
 
 log = logging.getLogger("flpoc.site")
 

@@ -7,8 +7,8 @@ import attrs
 from flpoc.filtering import FilterSpec
 from flpoc.wire import checks
 from flpoc.wire.codec import Family
-from flpoc.wire.job_messages import Beat
-from flpoc.wire.messages import TaskKind
+from flpoc.wire.trainer_messages import Beat
+from flpoc.wire.vocabulary import TaskKind
 
 
 @attrs.frozen

@@ -30,7 +30,6 @@ from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
 from flpoc.wire.endings import STOP_GRACE
-from flpoc.wire.job_messages import Give, Logged
 from flpoc.wire.messages import (
     INLINE_BYTES,
     PUSHED,
@@ -41,13 +40,14 @@ from flpoc.wire.messages import (
     JobWant,
     LogLines,
     LogsHave,
-    MetricRow,
     Metrics,
     Progress,
     Push,
     Task,
 )
+from flpoc.wire.trainer_messages import Give, Logged
 from flpoc.wire.transfers import Incoming, read_chunks, write_whole
+from flpoc.wire.vocabulary import MetricRow
 
 if TYPE_CHECKING:
     from flpoc.site.agent import Agent

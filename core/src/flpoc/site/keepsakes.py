@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flpoc.errors import IntegrityError
 from flpoc.jobs.attempts import Attempt
-from flpoc.wire.job_messages import STATE_FOLDER
+from flpoc.wire.trainer_messages import STATE_FOLDER
 
 
 class Keepsakes:

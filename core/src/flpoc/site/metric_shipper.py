@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flpoc.wire.messages import MetricRow
+from flpoc.wire.vocabulary import MetricRow
 
 #: Numbers that wait for a connection; older ones are dropped.
 KEPT = 100_000

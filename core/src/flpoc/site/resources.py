@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from flpoc.errors import ConfigError, IntegrityError
-from flpoc.jobs.attempts import GPUS
+from flpoc.jobs.processes import GPUS
 from flpoc.jobs.spec import ScriptSpec
 from flpoc.settings import parse_json, structure
 from flpoc.wire.messages import Capacity

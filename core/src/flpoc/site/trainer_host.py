@@ -13,13 +13,15 @@ from typing import Any
 import attrs
 
 from flpoc.errors import FlpocError
-from flpoc.jobs.attempts import GPUS, Attempt, Attempts, program_path, signal_name
+from flpoc.jobs.attempts import Attempt, Attempts
+from flpoc.jobs.processes import GPUS, program_path, signal_name
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.site.files import SiteFiles
 from flpoc.wire.endings import END_WITHIN, LAUNCHES, STOP_GRACE, Ending, cause_of_end
-from flpoc.wire.job_messages import (
+from flpoc.wire.local import SOCKET_NAME, Link, listen
+from flpoc.wire.trainer_messages import (
     FROM_TRAINER,
     Beat,
     Failed,
@@ -32,8 +34,7 @@ from flpoc.wire.job_messages import (
     Taken,
     TrainerStart,
 )
-from flpoc.wire.local import SOCKET_NAME, Link, listen
-from flpoc.wire.messages import Refused
+from flpoc.wire.vocabulary import Refused
 
 log = logging.getLogger("flpoc.site")
 

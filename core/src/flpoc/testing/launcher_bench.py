@@ -27,7 +27,6 @@ class LauncherBench:
     knows_exit_codes: ClassVar[bool] = True
     runs_on_host: ClassVar[bool] = True
     python: ClassVar[str] = sys.executable
-    in_order: ClassVar[bool] = True
     engine_env: ClassVar[frozenset[str]] = frozenset()
     patience: ClassVar[float] = 20.0
     at_once: ClassVar[float] = 1.0

@@ -15,8 +15,6 @@ class LauncherSuite(LauncherStarts, LauncherEnds, LauncherStops):
         runs_on_host: Whether what it launches are processes of this host that can launch others themselves. False for
             containers and other machines: what needs that is skipped.
         python: The interpreter, as the launched process finds it.
-        in_order: Whether output and errors stand in the log in the order in which they were written. False for engines
-            that read the two apart: then only each by itself does.
         engine_env: Names that the engine itself puts into every environment.
         patience: Seconds after which something that should happen counts as not happening. A test that takes
             five times as long has failed.

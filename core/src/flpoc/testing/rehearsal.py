@@ -24,7 +24,7 @@ from flpoc.workflows import Federation, RoundResult, Workflow
 from flpoc.workflows.mean import WeightedMean
 
 if TYPE_CHECKING:
-    from flpoc.wire.messages import TaskKind
+    from flpoc.wire.vocabulary import TaskKind
 
 #: A workflow's state goes into a message and a database, with every round.
 MOST_STATE = 1 << 20

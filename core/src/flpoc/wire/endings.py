@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from flpoc.jobs.attempts import signal_name
+from flpoc.jobs.processes import signal_name
 from flpoc.jobs.states import Cause
-from flpoc.wire.job_messages import Failed
+from flpoc.wire.trainer_messages import Failed
 
 #: Launches of a script for the same task before its site gives up.
 LAUNCHES = 3

@@ -155,9 +155,9 @@ class Wire:
         self._incoming = incoming
         self._sending = threading.Lock()
 
-    def send(self, message: Any) -> None:
+    def send(self, *messages: Any) -> None:
         with self._sending:
-            self._sock.sendall(frame(message))
+            self._sock.sendall(b"".join(map(frame, messages)))
 
     def receive(self) -> Any:
         """The next message; None at the end."""

@@ -16,6 +16,7 @@ from flpoc.jobs.statements import SignedStatement
 from flpoc.jobs.states import Cause
 from flpoc.wire import checks
 from flpoc.wire.codec import PLAIN_BYTES, SHORT_BYTES, Family
+from flpoc.wire.vocabulary import MetricRow, Refused, TaskKind
 
 #: Version of everything in this module. Both sides must have the same.
 PROTOCOL = 1
@@ -23,15 +24,6 @@ PROTOCOL = 1
 #: Tensors up to this size ride in the control message; larger ones are transfers.
 INLINE_BYTES = 256 << 10
 
-TaskKind = Literal["train", "evaluate", "submit_model"]
-#: What the ledger says of a site that has done its task.
-DONE: dict[str, str] = {"train": "trained", "evaluate": "evaluated", "submit_model": "submitted"}
-#: What a site does that has such a task, for people.
-PHASES: dict[TaskKind, str] = {
-    "train": "training",
-    "evaluate": "evaluating",
-    "submit_model": "sending its own model",
-}
 Verdict = Literal["ALL", "HAVE", "WAIT", "STALE", "SUPERSEDED", "ABORTED", "REJECTED"]
 
 
@@ -133,17 +125,6 @@ class LogLines:
 
 
 @attrs.frozen
-class MetricRow:
-    """One number that a script logged; see :class:`flpoc.tracking.Metric`."""
-
-    key: str = attrs.field(validator=checks.metric_name)
-    value: float = attrs.field(validator=checks.finite)
-    step: int | None = attrs.field(validator=checks.integer)
-    round: int | None = attrs.field(validator=checks.round_number)
-    time: float = attrs.field(validator=checks.finite)
-
-
-@attrs.frozen
 class Metrics:
     """Numbers that a site's script logged, numbered from ``first`` on, so that repeats are recognised."""
 
@@ -159,15 +140,6 @@ class Welcome:
 
     version: str
     project: str
-
-
-@attrs.frozen
-class Refused:
-    """The server, or a job process's owner, does not accept; the caller gives up."""
-
-    code: str
-    message: str
-    hint: str = ""
 
 
 @attrs.frozen

@@ -19,9 +19,9 @@ from typing import Any
 from flpoc.errors import ConnectionFailed, FlpocError, InternalError, from_code
 from flpoc.log_modes import check_mode, set_script_mode
 from flpoc.wire.codec import Family
-from flpoc.wire.job_messages import Beat, LocalHello, LogMode
 from flpoc.wire.local import Wire, connect
-from flpoc.wire.messages import Refused
+from flpoc.wire.trainer_messages import Beat, LocalHello, LogMode
+from flpoc.wire.vocabulary import Refused
 
 #: A job process whose owner is away for longer ends itself.
 OWNER_AWAY = 600.0

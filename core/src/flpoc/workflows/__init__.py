@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flpoc.aggregating import Aggregator, Update
     from flpoc.jobs.spec import JobSpec
     from flpoc.models.tensors import TensorFile
-    from flpoc.wire.messages import TaskKind
+    from flpoc.wire.vocabulary import TaskKind
 
 
 @attrs.frozen

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 import attrs
 
+from flpoc.settings import NAMES_SITES
+from flpoc.workflows.schedules import LrSchedule
+
 
 def _pattern(_: Any, attribute: Any, value: str) -> None:
     try:
@@ -57,7 +60,7 @@ class MeanSettings:
     """
 
     exclude: str = attrs.field(default="", validator=_pattern)
-    weights: dict[str, float] = attrs.field(factory=dict, validator=_factors)
+    weights: dict[str, float] = attrs.field(factory=dict, validator=_factors, metadata={NAMES_SITES: True})
 
 
 @attrs.frozen
@@ -92,6 +95,7 @@ class FedOptSettings:
         optimizer: What takes the step: ``adam``, ``yogi`` and ``adagrad`` (Reddi et al. 2021), or ``sgd``, with
             ``momentum`` (Hsu et al. 2019).
         lr: The server's learning rate; if not said, 1 for ``sgd`` and 0.01 for the others.
+        lr_schedule: How the learning rate changes from round to round; null: it does not.
         betas: How much of the first and second moment is kept every round; ``adagrad`` uses the first only.
         tau: Degree of adaptivity, added to the root of the second moment.
         momentum: Of ``sgd``: how much of the last step is kept.
@@ -103,9 +107,10 @@ class FedOptSettings:
 
     optimizer: Literal["adam", "yogi", "adagrad", "sgd"] = "adam"
     lr: float | None = attrs.field(default=None, validator=_positive)
+    lr_schedule: LrSchedule | None = None
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.99), validator=_decay)
     tau: float = attrs.field(default=1e-3, validator=_positive)
     momentum: float = attrs.field(default=0.9, validator=_decay)
     average: str = attrs.field(default=r"(running|moving)_(mean|var(iance)?)$", validator=_pattern)
     exclude: str = attrs.field(default="", validator=_pattern)
-    weights: dict[str, float] = attrs.field(factory=dict, validator=_factors)
+    weights: dict[str, float] = attrs.field(factory=dict, validator=_factors, metadata={NAMES_SITES: True})

@@ -23,7 +23,7 @@ from flpoc.workflows.mean import WeightedMean
 from flpoc.workflows.settings import CrossSite
 
 if TYPE_CHECKING:
-    from flpoc.wire.messages import TaskKind
+    from flpoc.wire.vocabulary import TaskKind
 
 log = logging.getLogger("flpoc.workflow")
 
@@ -98,7 +98,8 @@ class CrossSiteEvaluation:
 
     def run(self, number: int, judged: Judged, *, final_is_best: bool = False) -> Judged:
         """Go on from what is known, beginning with round *number*, to the end."""
-        if self._tasks.submit is not None and not judged.submitted:
+        only_final = self._settings.only_final
+        if self._tasks.submit is not None and not only_final and not judged.submitted:
             within = self._settings.submit_model_timeout
             meta = dict(self._tasks.meta)
             result = self._federation.collect(number, self._tasks.submit, sites=self._sites, meta=meta, within=within)
@@ -111,7 +112,7 @@ class CrossSiteEvaluation:
                 judged = self._judge(number, judged, owner, write)
                 self._commit(number, judged, False)
                 number += 1
-        if final_is_best:
+        if final_is_best and not only_final:
             results = {site: {**found, BEST: found[FINAL]} for site, found in judged.results.items() if FINAL in found}
             judged = attrs.evolve(judged, results={**judged.results, **results})
         return judged
@@ -121,6 +122,8 @@ class CrossSiteEvaluation:
         federation = self._federation
         if federation.model is not None:
             yield FINAL, lambda _: False
+        if self._settings.only_final:
+            return
         if federation.best_model is not None and not final_is_best:
             best = federation.best_model
             yield BEST, lambda into: _copied(best, into)

@@ -47,17 +47,30 @@ class FedOpt(WeightedMean):
     are stepped; counters, masks and what ``average`` names are averaged as
     ``mean`` does. Moments are float32, for float64 tensors float64; they are
     in a file as large as one or two models, which is committed with the model.
+    With ``lr_schedule``, lr is that of the number of steps taken before, which is committed, too.
     """
 
     def __init__(self, settings: FedOptSettings | None = None) -> None:
         settings = settings or FedOptSettings()
         super().__init__(MeanSettings(settings.exclude, settings.weights))
         self._optimizer = settings.optimizer
-        self._lr = settings.lr if settings.lr is not None else {"sgd": 1.0}.get(settings.optimizer, 0.01)
+        self._first_lr = settings.lr if settings.lr is not None else {"sgd": 1.0}.get(settings.optimizer, 0.01)
+        self._schedule, self._taken = settings.lr_schedule, 0
         self._betas, self._tau, self._momentum = settings.betas, settings.tau, settings.momentum
         self._average = re.compile(settings.average) if settings.average else None
         self._moments: TensorFile | None = None
         self._file: Path | None = None
+
+    def state(self) -> bytes:
+        return str(self._taken).encode() if self._schedule is not None else b""
+
+    def restore(self, state: bytes) -> None:
+        self._taken = int(state or b"0")
+
+    @property
+    def _lr(self) -> float:
+        """The learning rate of the next step."""
+        return self._first_lr if self._schedule is None else self._schedule.at(self._first_lr, self._taken)
 
     def state_file(self) -> Path | None:
         return self._file
@@ -95,6 +108,7 @@ class FedOpt(WeightedMean):
             keep.finish()
             writer.finish()
         self._file, self._moments = file, TensorFile.open(file)
+        self._taken += 1
 
     def _steps(self, spec: TensorSpec, base: TensorFile) -> bool:
         if not is_real(spec.dtype) or spec.name not in base or base.spec(spec.name).shape != spec.shape:

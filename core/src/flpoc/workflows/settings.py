@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from flpoc.jobs.code import CodeRef
+from flpoc.settings import NAMES_SITES
 
 Comparison = Literal["<=", "=", ">=", "<", ">"]
 _COMPARISONS = ("<=", "=", ">=", "<", ">")
@@ -89,11 +90,13 @@ class CrossSite:
         sites: The sites whose models are judged, and that judge; empty: all that take part in the job.
         submit_model_timeout: Seconds that sites have to hand over their own model.
         validation_timeout: Seconds that sites have to judge one model.
+        only_final: Have the final model judged, and no other.
     """
 
-    sites: tuple[str, ...] = ()
+    sites: tuple[str, ...] = attrs.field(default=(), metadata={NAMES_SITES: True})
     submit_model_timeout: float = attrs.field(default=600.0, validator=_seconds)
     validation_timeout: float = attrs.field(default=6000.0, validator=_seconds)
+    only_final: bool = False
 
 
 @attrs.frozen
@@ -178,7 +181,7 @@ class CrossSiteSettings:
     """
 
     site_models: bool = True
-    sites: tuple[str, ...] = ()
+    sites: tuple[str, ...] = attrs.field(default=(), metadata={NAMES_SITES: True})
     submit_model_timeout: float = attrs.field(default=600.0, validator=_seconds)
     validation_timeout: float = attrs.field(default=6000.0, validator=_seconds)
     initial_checkpoint: str = attrs.field(default="", validator=_absolute)

@@ -79,11 +79,14 @@ def host_config(request: LaunchRequest, settings: DockerSettings, engine: str, n
     return config
 
 
-def creation(request: LaunchRequest, settings: DockerSettings, image: str) -> dict[str, Any]:
-    """Arguments of ``create_container`` besides its host's."""
+def creation(request: LaunchRequest, settings: DockerSettings, image: str, *, through: str) -> dict[str, Any]:
+    """Arguments of ``create_container`` besides its host's.
+
+    Run *through* a shell, output and errors are one stream: the engine reads two apart, and their order would be lost.
+    """
     return {
         "image": image,
-        "entrypoint": [],
+        "entrypoint": [through, "-c", 'exec "$@" 2>&1', through] if through else [],
         "command": list(request.argv),
         "working_dir": request.workdir,
         "environment": [f"{key}={value}" for key, value in request.env.items()],

@@ -20,7 +20,7 @@ from flpoc_builtin_docker.containers import creation, host_config
 from flpoc_builtin_docker.engine import ANSWER_SECONDS, AWAY, PYTHON_LABEL, address_of, asking, client, image_of
 from flpoc_builtin_docker.networks import join
 from flpoc_builtin_docker.owners import hand_over
-from flpoc_builtin_docker.programs import find_program
+from flpoc_builtin_docker.programs import SHELL, find_program, has_shell
 from flpoc_builtin_docker.pulling import fetch
 from flpoc_builtin_docker.records import (
     Ref,
@@ -115,10 +115,14 @@ class DockerLauncher(Launcher):
         if request.network == "open" and request.host:
             endpoint = api.create_endpoint_config(aliases=[request.host])
             more["networking_config"] = api.create_networking_config({network: endpoint})
-        made = api.create_container(
-            name=container_name(request), host_config=host, **creation(request, self._settings, image), **more
-        )
-        return self._ref(request, made["Id"], image)
+        for shell in (SHELL, ""):
+            what = creation(request, self._settings, image, through=shell)
+            made = api.create_container(name=container_name(request), host_config=host, **what, **more)
+            ref = self._ref(request, made["Id"], image)
+            if not shell or has_shell(api, ref):
+                break
+            api.remove_container(ref.id, v=True, force=True)
+        return ref
 
     # -- looking
 

@@ -1,4 +1,4 @@
-"""Whether a container has the program that it is to run: its init process would only say so too late."""
+"""Whether a container has the programs that it is to run: its init process would only say so too late."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from flpoc_builtin_docker.records import Ref
 #: Where programs are searched that a request without PATH names.
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MOST_LINKS = 20
+SHELL = "/bin/sh"
 #: Go's bit for a symbolic link in the mode of a file.
 _GO_SYMLINK = 1 << 27
+
+
+def has_shell(api: docker.APIClient, ref: Ref) -> bool:
+    """Whether a container that was made has a shell."""
+    return _mode(api, ref, SHELL) is not None
 
 
 def find_program(api: docker.APIClient, ref: Ref, request: LaunchRequest) -> None:

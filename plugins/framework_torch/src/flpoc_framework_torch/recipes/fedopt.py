@@ -15,6 +15,16 @@ _OF_TORCH: Final = {
     "torch.optim.Adam": ("adam", {"lr": "lr", "betas": "betas", "eps": "tau"}),
     "torch.optim.Adagrad": ("adagrad", {"lr": "lr", "eps": "tau"}),
 }
+#: The same for schedules of the learning rate.
+_SCHEDULES: Final = {
+    "torch.optim.lr_scheduler.StepLR": ("step", {"step_size": "step_size", "gamma": "gamma"}),
+    "torch.optim.lr_scheduler.MultiStepLR": ("multistep", {"milestones": "milestones", "gamma": "gamma"}),
+    "torch.optim.lr_scheduler.ExponentialLR": ("exponential", {"gamma": "gamma"}),
+    "torch.optim.lr_scheduler.CosineAnnealingLR": ("cosine", {"T_max": "t_max", "eta_min": "eta_min"}),
+    "torch.optim.lr_scheduler.LinearLR": (
+        "linear", {"start_factor": "start_factor", "end_factor": "end_factor", "total_iters": "total_iters"},
+    ),
+}  # fmt: skip
 _DEFAULT: Final = {"path": "torch.optim.SGD", "args": {"lr": 1.0, "momentum": 0.6}}
 
 
@@ -34,7 +44,9 @@ class FedOptRecipe(recipe.FedOptRecipe):
     Args:
         optimizer_args: ``{"path": "torch.optim.SGD", "args": {"lr": 1.0, "momentum": 0.6}}``, which is the default;
             likewise ``torch.optim.Adam`` and ``torch.optim.Adagrad``. With *optimizer*: its arguments.
-        lr_scheduler_args: Only None: the server's learning rate does not change.
+        lr_scheduler_args: ``{"path": "torch.optim.lr_scheduler.StepLR", "args": {"step_size": 10}}``; likewise
+            MultiStepLR, ExponentialLR, CosineAnnealingLR and LinearLR, with PyTorch's arguments. With *optimizer*: as
+            :class:`flpoc.recipe.FedOptRecipe` has it. None: the rate does not change.
         source_model: Has no effect: there is one model.
         device: Has no effect: the step is taken on the CPU, block by block.
 
@@ -99,12 +111,11 @@ class FedOptRecipe(recipe.FedOptRecipe):
         seed: int = 0,
     ) -> None:
         given = given_of(locals())
-        if lr_scheduler_args is not None:
-            raise ValueError("lr_scheduler_args: the server's learning rate cannot change in this version")
-        for name_only in ("lr_scheduler_args", "source_model", "device"):
+        for name_only in ("source_model", "device"):
             given.pop(name_only)
         if optimizer is None:
             given["optimizer"], given["optimizer_args"] = of_torch(optimizer_args or _DEFAULT)
+            given["lr_scheduler_args"] = None if lr_scheduler_args is None else schedule_of_torch(lr_scheduler_args)
         super().__init__(**given, framework="pytorch")
 
 
@@ -114,10 +125,27 @@ def of_torch(said: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: There is none of this name, or it has no such argument here.
     """
-    found = keyed("optimizer_args", said, ("path", "args", "config_type"))
+    optimizer, args = _translated("optimizer_args", said, _OF_TORCH)
+    return optimizer, {"lr": 1e-2 if optimizer == "adagrad" else 1e-3, **args}
+
+
+def schedule_of_torch(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule of the server's learning rate, from how PyTorch calls it.
+
+    Raises:
+        ValueError: There is none of this name, or it has no such argument here.
+    """
+    name, args = _translated("lr_scheduler_args", said, _SCHEDULES)
+    return {"name": name, **args}
+
+
+def _translated(
+    parameter: str, said: Mapping[str, Any], known: Mapping[str, tuple[str, Mapping[str, str]]]
+) -> tuple[str, dict[str, Any]]:
+    found = keyed(parameter, said, ("path", "args", "config_type"))
     path = found.get("path")
-    if path not in _OF_TORCH:
-        raise ValueError(f"optimizer_args.path: {path!r} is none of {', '.join(_OF_TORCH)}")
-    optimizer, names = _OF_TORCH[path]
-    args = plain("optimizer_args.args", keyed("optimizer_args.args", found.get("args") or {}, names))
-    return optimizer, {"lr": 1e-2 if optimizer == "adagrad" else 1e-3, **{names[key]: args[key] for key in args}}
+    if not isinstance(path, str) or path not in known:
+        raise ValueError(f"{parameter}.path: {path!r} is none of {', '.join(known)}")
+    name, names = known[path]
+    args = plain(f"{parameter}.args", keyed(f"{parameter}.args", found.get("args") or {}, names))
+    return name, {names[key]: args[key] for key in args}
