@@ -89,6 +89,7 @@ def test_the_policy_of_a_site_is_written_with_its_defaults(provisioned: Path):
         "allow_custom_code": True,
         "launcher_settings": {},
         "images": {},
+        "environments": {},
         "filters": [],
         "share_metrics": True,
         "datasets": {},

@@ -273,6 +273,7 @@ def test_the_policy_is_read_as_it_is_now(site_kit: Path):
         "launcher": "local",
         "launcher_settings": {},
         "images": {},
+        "environments": {},
         "filters": [],
         "share_metrics": True,
         "allow_custom_code": True,
