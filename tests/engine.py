@@ -213,7 +213,7 @@ def base_image() -> bytes:
         _text(archive, "etc/nsswitch.conf", "hosts: files dns\n")
         for folder in ("tmp", "root", "data", str(library / "site-packages")):
             entry = tarfile.TarInfo(folder.lstrip("/"))
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             archive.addfile(entry)
     return buffer.getvalue()
 
