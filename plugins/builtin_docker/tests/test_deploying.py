@@ -202,5 +202,6 @@ def compose_program() -> list[str]:
             install, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, check=False
         )
     if not shutil.which("docker-compose"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("NO DOCKER COMPOSE, and it cannot be installed: the compose file is read by no program")
+        why = "NO DOCKER COMPOSE, and it cannot be installed: the compose file is read by no program"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
     return ["docker-compose"]
