@@ -182,6 +182,7 @@ def pages_with(*languages: str) -> list[Path]:
 @pytest.mark.parametrize(
     "page", sorted({*pages_with(*SHELL)} - {*WITH_ENGINE}), ids=lambda page: str(page.relative_to(ROOT))
 )
+@pytest.mark.timeout(500)
 def test_what_a_page_says_works(page, reader, tmp_path):
     run_page(page, reader, tmp_path, 180)
 

@@ -22,6 +22,9 @@ from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc_builtin_docker.building import _run, names_in, needed
 
+#: Many containers are made and killed, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(900)
+
 TRAIN = """
 import numpy as np
 import flpoc.client as flare

@@ -18,6 +18,9 @@ from machine.federation import federation, write_job
 
 from flpoc.session import Session
 
+#: Many containers are made and killed, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(900)
+
 TRAIN = """
 import numpy as np
 import flpoc.client as flare
