@@ -76,7 +76,7 @@ class Attempts:
 
     def __init__(self, state: Path, launcher: Launcher, launcher_name: str, *, hidden: tuple[Path, ...] = ()) -> None:
         self._hidden = tuple(str(path.absolute()) for path in (state, *hidden))
-        self._shortcuts = Shortcuts(state / SHORT)
+        self._shortcuts = Shortcuts(state / SHORT, elsewhere=not launcher.has_images)
         self._handles = state / "handles"
         self._handles.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._launcher = launcher

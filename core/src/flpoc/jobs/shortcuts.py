@@ -19,10 +19,12 @@ class Shortcuts:
 
     Args:
         folder: Where they are.
+        elsewhere: Whether the system's temporary folder is the same for whoever is to use them: not for containers.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, elsewhere: bool = True) -> None:
         self._folder = folder
+        self._is_elsewhere = elsewhere
 
     def make(self, temporary: Path) -> Path:
         """A short path of a folder; a longer one where nothing short can be made."""
@@ -31,7 +33,7 @@ class Shortcuts:
             path = self._folder / str(number)
             if path.is_symlink():
                 continue
-            far = _elsewhere(temporary) if len(os.fsencode(path)) > _LONGEST else None
+            far = _elsewhere(temporary) if self._is_elsewhere and len(os.fsencode(path)) > _LONGEST else None
             try:
                 path.symlink_to(far or temporary)
             except FileExistsError:
