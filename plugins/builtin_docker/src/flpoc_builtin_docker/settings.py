@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 
 from flpoc import __version__
-from flpoc.launching import IMAGE_NAME
 
 #: The image that `flpoc image build` makes.
 OWN_IMAGE = f"flpoc:{__version__}"
@@ -19,6 +18,8 @@ def _positive(_: Any, attribute: Any, value: float) -> None:
 
 
 def image_name(_: Any, attribute: Any, value: str) -> None:
+    from flpoc.launching import IMAGE_NAME  # for `--help`, which imports these settings, it would be too much
+
     if not IMAGE_NAME.fullmatch(value):
         raise ValueError(f"{attribute.name}: {value[:80]!r} is not the name of an image")
 
