@@ -205,7 +205,8 @@ def test_updates_and_reports_that_nobody_wants_are_written_down(running: Federat
         more: dict[str, Any] = {"metrics": {}, "meta": {}, "evaluates": False}
         wanted = [(found, 1, 0), (found, 7, 2), ("unknown", 1, 0)]
         messages = [Announce(job=job_id, run=run, round=number, **facts, **more) for job_id, run, number in wanted]
-        refused = speak(kit, [*messages, JobReport("elsewhere", 1, "joined")], answers=3)
+        # the report first: it has no answer to wait for
+        refused = speak(kit, [JobReport("elsewhere", 1, "joined"), *messages], answers=3)
         session.abort_job(found)
         running.start("site-1")
         running.ready()

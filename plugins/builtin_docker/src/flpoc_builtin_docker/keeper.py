@@ -144,6 +144,6 @@ def main() -> None:
                     ref.write_end(Status(State.EXITED, None, "its container was removed"))
                 return
             except (*AWAY, APIError):
-                if not Path(ref.state).is_dir():
-                    return  # nobody will ever ask
+                if ref.ended() is not None or not Path(ref.state).is_dir():
+                    return  # all is said, or nobody will ever ask
             time.sleep(_TRY_GAP)  # an engine that is away announces nothing when it comes back

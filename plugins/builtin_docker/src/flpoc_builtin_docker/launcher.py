@@ -199,7 +199,10 @@ class DockerLauncher(Launcher):
             LaunchError: The engine does not answer, or cannot end it.
         """
         ref = Ref.parse(handle)
-        if ref is None or ref.ended() is not None:
+        if ref is None:
+            return
+        if ref.ended() is not None:
+            self._see_removed(ref)
             return
         api = client(ref.engine)
         with asking(ref.engine, handle.name):
@@ -210,6 +213,13 @@ class DockerLauncher(Launcher):
                 self._await_end(ref, _KILLED_SECONDS)
             with locked(ref.path("keeper")):
                 self._clear(api, ref)
+
+    def _see_removed(self, ref: Ref) -> None:
+        """Return when nothing of a container that has ended is left, or when the engine is away."""
+        with contextlib.suppress(OSError, requests.exceptions.RequestException, APIError, LaunchError):
+            client(ref.engine, _AT_ONCE).ping()
+            with locked(ref.path("keeper")):  # its keeper may be removing it
+                self._clear(client(ref.engine), ref)
 
     def _clear(self, api: docker.APIClient, ref: Ref) -> None:
         try:
