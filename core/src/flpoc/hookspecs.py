@@ -139,7 +139,8 @@ def flpoc_commands() -> Iterable[click.Command]:
     """Add commands to ``flpoc``.
 
     Asked for ``flpoc --help`` and for a command that core does not have;
-    keep it light. A name that core has is refused.
+    keep it light: a ``flpoc.cli.command.Group`` with a ``table`` imports its
+    commands when they are called. A name that core has is refused.
     """
     return ()
 

@@ -226,7 +226,7 @@ def test_asking_for_another_shell_does_nothing(environment):
 
 def test_nothing_heavy_is_imported(environment, kits):
     code = (
-        "import sys; from flpoc.cli.main import main; main();"
+        "import sys; from flpoc.cli.main import main; main([]);"
         "print([m for m in ('grpc', 'cryptography', 'numpy', 'pyhocon', 'yaml', 'rich') if m in sys.modules])"
     )
     for line in ("", "job list --kit-id ", "poc prepare --launcher ", "--format "):

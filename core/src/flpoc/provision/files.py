@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -122,4 +121,6 @@ def _collect(folder: Path, prefix: str, found: list[str]) -> None:
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it; one that is gone already is fine."""
     if folder.exists():
+        import shutil
+
         shutil.rmtree(folder)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flpoc.errors import ConfigError, KitError
 from flpoc.provision import names
 from flpoc.provision.files import read_guarded
-from flpoc.provisioning import Kind, Participant, Project
+
+if TYPE_CHECKING:
+    from flpoc.provisioning import Kind, Participant, Project
 
 FORMAT = 1
 STARTUP = "startup"

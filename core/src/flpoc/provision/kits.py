@@ -32,10 +32,10 @@ from flpoc.provision.kit_settings import (
     with_connect_override,
 )
 from flpoc.provision.names import join_address
-from flpoc.provisioning import Kind
 
 if TYPE_CHECKING:
     from flpoc.provision.identity import Identity
+    from flpoc.provisioning import Kind
 
 __all__ = ["Kit", "KitSettings", "check_pair", "find_kit", "load_kit", "read_user_kit"]
 

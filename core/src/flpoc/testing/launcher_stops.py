@@ -96,7 +96,7 @@ class LauncherStops(LauncherBench):
         )
         handle = start(code, str(life.path))
         assert life.hear(self.patience) == "paused"
-        launcher.stop(handle, grace=min(5.0, self.patience))
+        launcher.stop(handle, grace=self.patience)
         assert life.hear(0) == "saved"
 
     def test_without_grace_stop_does_not_wait(self, launcher: Launcher, start: Start, life: Lifeline) -> None:

@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flpoc import Component, hookimpl
-from flpoc_builtin_docker.settings import DockerSettings
 
 if TYPE_CHECKING:
     import click
 
     from flpoc.launching import Launcher
+    from flpoc_builtin_docker.settings import DockerSettings
 
 FLPOC_API = 1
 
 
 @hookimpl
 def flpoc_launchers() -> Iterable[Component[Launcher]]:
+    from flpoc_builtin_docker.settings import DockerSettings
+
     summary = "Docker containers; those of jobs have no network and see only their own folder"
     yield Component("docker", summary, _launcher, DockerSettings, _on_this_machine)
 
@@ -38,5 +40,6 @@ def _launcher(settings: DockerSettings) -> Launcher:
 
 def _on_this_machine() -> str:
     from flpoc_builtin_docker.engine import said_of_engine
+    from flpoc_builtin_docker.settings import DockerSettings
 
     return said_of_engine(DockerSettings())

@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flpoc import Component, hookimpl
-from flpoc_builtin_local.settings import LocalSettings
 
 if TYPE_CHECKING:
     from flpoc.launching import Launcher
+    from flpoc_builtin_local.settings import LocalSettings
 
 FLPOC_API = 1
 
 
 @hookimpl
 def flpoc_launchers() -> Iterable[Component[Launcher]]:
+    from flpoc_builtin_local.settings import LocalSettings
+
     summary = "Processes of this machine; those of jobs are confined where the kernel has Landlock"
     yield Component("local", summary, _launcher, LocalSettings, _on_this_machine)
 
