@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from flpoc.ending import end
 
 #: What core offers: name, where the click command is, one line for ``flpoc --help``.
 #: Modules named here are imported when their command is called, not before.
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the standard library's archive is seldom there: whoever looks for packages would import what opens archives
     sys.path[:] = [place for place in sys.path if os.path.exists(place or ".")]  # noqa: PTH110 - pathlib is not needed yet
     status = _run(sys.argv[1:])
-    _end(status)
+    end(status)
     return status
 
 
@@ -62,22 +63,3 @@ def _run(line: Sequence[str]) -> int:
         return run(line, COMMANDS)
     except KeyboardInterrupt:
         return 130
-
-
-def _end(status: int) -> None:
-    """End this process without taking the interpreter apart, which is a fifth of the time of a short command.
-
-    Returns where other threads still have something to do, or where output cannot be written.
-    """
-    threading = sys.modules.get("threading")
-    if threading is not None and any(
-        not one.daemon for one in threading.enumerate() if one is not threading.main_thread()
-    ):
-        return
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError, KeyboardInterrupt):
-        return
-    os._exit(status)

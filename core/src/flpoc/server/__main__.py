@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 
 from flpoc.audit.log import AuditLog
+from flpoc.ending import end
 from flpoc.errors import ServiceError
 from flpoc.jobs.ownership import lock_state
 from flpoc.plugins import Plugins
@@ -102,4 +103,6 @@ def _bound(endpoint: grpc.aio.Server, port: int, credentials: grpc.ServerCredent
 
 
 if __name__ == "__main__":
-    sys.exit(run("flpoc.server", "The server of an flpoc project.", serve))
+    status = run("flpoc.server", "The server of an flpoc project.", serve)
+    end(status)
+    sys.exit(status)

@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from flpoc.ending import end
 from flpoc.jobs.ownership import lock_state
 from flpoc.plugins import Plugins
 from flpoc.provision.kits import load_kit
@@ -45,4 +46,6 @@ async def serve(kit_folder: Path, state: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(run("flpoc.site", "The agent of a site of an flpoc project.", serve))
+    status = run("flpoc.site", "The agent of a site of an flpoc project.", serve)
+    end(status)
+    sys.exit(status)

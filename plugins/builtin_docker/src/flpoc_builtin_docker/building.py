@@ -225,9 +225,7 @@ def _packed(found: dict[str, Distribution], python: str, purelib: str) -> bytes:
                 with path.open("rb") as content:
                     archive.addfile(entry, content)
         _add(archive, f"{purelib}/flpoc.pth", f"{SITE}\n", 0o644)
-        _add(
-            archive, _SCRIPT, f"#!{python}\nfrom flpoc.cli.main import main\n\nraise SystemExit(main())\n", 0o755
-        )
+        _add(archive, _SCRIPT, f"#!{python}\nfrom flpoc.cli.main import main\n\nraise SystemExit(main())\n", 0o755)
     return buffer.getvalue()
 
 
