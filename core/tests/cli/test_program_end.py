@@ -36,6 +36,18 @@ def test_a_thread_that_works_is_waited_for(environment):
     assert ends(environment, before, "version").stdout == f"flpoc {__version__}\ndone\n"
 
 
+def test_files_that_were_left_open_lose_nothing(tmp_path):
+    path = tmp_path / "left"
+    code = (
+        f"from flpoc.ending import end, flush_files\nleft = open({str(path)!r}, 'w')\n"
+        "more = left, open(left.name + '2', 'wb')\n"
+        "left.write('a line')\nmore[1].write(b'bytes')\nflush_files()\nend(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
+    assert path.read_text() == "a line"
+    assert (tmp_path / "left2").read_bytes() == b"bytes"
+
+
 def test_called_by_a_program_it_comes_back(capsys):
     assert main(["version"]) == 0
     assert capsys.readouterr().out == f"flpoc {__version__}\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from flpoc.ending import end, flush_files
 from flpoc.errors import FlpocError
 from flpoc.settings import parse_json, structure
 from flpoc.simulate.engine import simulate
@@ -63,4 +64,7 @@ def _raise_limit() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    flush_files()
+    end(status)
+    sys.exit(status)
