@@ -26,7 +26,7 @@ from flpoc.tails import last_lines
 from flpoc_builtin_docker.containers import status_of
 from flpoc_builtin_docker.engine import AWAY, client
 from flpoc_builtin_docker.networks import leave
-from flpoc_builtin_docker.records import Ref, locked, locked_if_free, write
+from flpoc_builtin_docker.records import Ref, locked, locked_if_free
 
 #: Seconds between two notes of how far the log has come.
 _NOTE_GAP = 0.2
@@ -62,6 +62,8 @@ class Log:
 def copy(api: docker.APIClient, ref: Ref, *, follow: bool) -> None:
     """Copy what the container has written, from where the last copy ended; to its end if *follow*."""
     seen = _seen(ref)
+    if not _note(ref, seen):
+        return  # nobody would know how far it came, and copy it again
     since = _seconds(seen) if seen else None
     frames = api.logs(ref.id, stream=True, follow=follow, timestamps=True, since=since)
     log, noted, stamp = Log(Path(ref.log), ref.log_limit), 0.0, ""
@@ -74,17 +76,28 @@ def copy(api: docker.APIClient, ref: Ref, *, follow: bool) -> None:
             stamp = text
             if time.monotonic() > noted + _NOTE_GAP:
                 noted = time.monotonic()
-                write(ref.path("seen"), stamp)
+                _note(ref, stamp)
     finally:
         if stamp:
-            with contextlib.suppress(OSError):
-                write(ref.path("seen"), stamp)
+            _note(ref, stamp)
 
 
 def _seen(ref: Ref) -> str:
     with contextlib.suppress(OSError):
-        return ref.path("seen").read_text("ascii")
+        return ref.path("seen").read_text("ascii").strip()
     return ""
+
+
+def _note(ref: Ref, stamp: str) -> bool:
+    """Write in place what is always as long: from the second time on it needs no room, as on a full disk."""
+    try:
+        file = os.open(ref.path("seen"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return os.pwrite(file, stamp.ljust(_STAMP).encode(), 0) == _STAMP
+        finally:
+            os.close(file)
+    except OSError:
+        return False
 
 
 def _seconds(stamp: str) -> int:
@@ -94,7 +107,7 @@ def _seconds(stamp: str) -> int:
 
 
 def note_end(api: docker.APIClient, ref: Ref, found: dict[str, Any]) -> Status:
-    """For a container that has ended: the rest of its output, and how it ended.
+    """For a container that has ended: the rest of its output, and how it ended, written down where there is room.
 
     Only for whoever holds its keeper's lock. *found* is what the engine tells of it.
     """
@@ -164,6 +177,8 @@ def _keep(api: docker.APIClient, ref: Ref) -> bool:
         if found["State"]["Running"]:
             return False
         note_end(api, ref, found)
+        if ref.ended() is None:
+            return False  # the engine alone knows how it ended until there is room to write it down
     except NotFound:
         pass  # somebody has removed it
     remove(api, ref)

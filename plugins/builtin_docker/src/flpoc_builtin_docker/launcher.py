@@ -18,7 +18,16 @@ from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status, chec
 from flpoc.tails import last_lines
 from flpoc_builtin_docker import keeper
 from flpoc_builtin_docker.containers import creation, host_config
-from flpoc_builtin_docker.engine import ANSWER_SECONDS, AWAY, PYTHON_LABEL, address_of, asking, client, image_of
+from flpoc_builtin_docker.engine import (
+    ANSWER_SECONDS,
+    AWAY,
+    PYTHON_LABEL,
+    address_of,
+    asking,
+    check_socket,
+    client,
+    image_of,
+)
 from flpoc_builtin_docker.networks import joining, leave, network_of
 from flpoc_builtin_docker.owners import hand_over
 from flpoc_builtin_docker.programs import SHELL, find_program, has_shell
@@ -66,6 +75,8 @@ class DockerLauncher(Launcher):
                 f"{request.name}: cannot work in {request.workdir}: no such folder",
                 hint="make this folder, or name another",
             )
+        if request.network == "open":
+            check_socket(self._engine, request.name)
         make_folders(request)
         api = client(self._engine)
         with locked(Path(request.state) / f"{stem(request.name)}.lock"), asking(self._engine, request.name, image):
@@ -163,8 +174,9 @@ class DockerLauncher(Launcher):
                 if not ours:  # its keeper is at work, or has just been
                     return ref.ended() or Status(State.RUNNING)
                 known = keeper.note_end(api, ref, found)
-                with contextlib.suppress(*AWAY, requests.exceptions.Timeout, APIError):  # a stop would say so
-                    keeper.remove(api, ref)
+                if ref.ended():
+                    with contextlib.suppress(*AWAY, requests.exceptions.Timeout, APIError):  # a stop would say so
+                        keeper.remove(api, ref)
                 return known
         except NotFound:
             return ref.ended() or Status(State.EXITED, None, "its container is gone")
@@ -259,8 +271,9 @@ class DockerLauncher(Launcher):
         """Find the engine, and fetch the image if it is not there.
 
         Raises:
-            LaunchError: There is no engine, or no such image.
+            LaunchError: There is no engine, or not on this machine, or no such image.
         """
+        check_socket(self._engine, "docker")
         here = "`flpoc image build` makes one here"
         fetch(client(self._engine, None), self._settings.image, self._engine, say, what="docker", otherwise=here)
         return {"engine": self._engine, "image": self._settings.image}

@@ -106,8 +106,12 @@ class _Exit:
 def write(path: Path, text: str) -> None:
     """Replace a file in one step."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def stem(name: str) -> str:
