@@ -102,6 +102,43 @@ def test_a_prepared_kit_holds_its_owners_files_only(kits: Path, tmp_path: Path) 
     assert done["data"]["image"] == "mine:7"
 
 
+def test_a_kit_is_not_prepared_into_itself_nor_over_other_files(kits: Path, tmp_path: Path) -> None:
+    kit = kits / "site-1"
+    (tmp_path / "link").symlink_to(kit / "startup")
+    before = sorted(str(one) for one in kit.rglob("*"))
+    for place in (kit / "startup" / "x", kit / "local", kit / "transfer" / "x", kits, tmp_path / "link" / "x"):
+        done = flpoc(None, tmp_path, "deploy", "prepare", str(kit), "--output", str(place), "--force")
+        assert done["error_code"] == "INVALID_ARGS", done
+        assert "the kit itself" in done["message"]
+    assert sorted(str(one) for one in kit.rglob("*")) == before
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    for place in (tmp_path / "precious", tmp_path / "precious" / "file", tmp_path / "link"):
+        done = flpoc(None, tmp_path, "deploy", "prepare", str(kit), "--output", str(place), "--force")
+        assert done["error_code"] == "INVALID_ARGS", done
+    assert (tmp_path / "precious" / "file").exists()
+
+
+def test_a_kit_that_is_prepared_again_keeps_the_state_of_its_service(kits: Path, tmp_path: Path) -> None:
+    words = ["deploy", "prepare", str(kits / "site-1"), "--output", str(tmp_path / "out"), "--force"]
+    assert flpoc(None, tmp_path, *words)["status"] == "ok"
+    (tmp_path / "out" / "state").mkdir()
+    (tmp_path / "out" / "state" / "budget").write_text("spent")
+    assert flpoc(None, tmp_path, *words, "-d", "mine:8")["data"]["image"] == "mine:8"
+    assert (tmp_path / "out" / "state" / "budget").read_text() == "spent"
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".out")] == []
+
+
+def test_a_prepared_kit_wants_an_engine_of_its_own_machine(kits: Path, tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "docker").chmod(0o755)
+    done = flpoc(None, tmp_path, "deploy", "prepare", str(kits / "site-1"))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_HOST": "tcp://elsewhere:2375"}
+    said = subprocess.run([done["data"]["start_script"]], env=env, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert "site-1: DOCKER_HOST is tcp://elsewhere:2375; wanted is a socket of this machine" in said.stderr
+
+
 @pytest.fixture
 def deployed(engine: engines.Engine, image: str, kits: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The server started by its script; gives what scripts find in their environment."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,62 @@ def test_an_image_is_fetched_before_it_is_needed_and_it_is_said_how_far_it_is(en
         launcher(engine, f"{address}/others@{digest}").make_ready(said.append)
         launcher(engine, f"{address}/others").make_ready(said.append)
     engine.api.remove_image(name)
+
+
+def test_an_engine_of_another_machine_is_refused_before_anything_is_launched(ask: Ask, tmp_path: Path) -> None:
+    there = DockerLauncher(DockerSettings(engine="tcp://127.0.0.1:9"))
+    for act in (lambda: there.make_ready(print), lambda: there.launch(ask())):
+        with pytest.raises(LaunchError, match=r"a socket on this machine; tcp://127\.0\.0\.1:9 is none") as caught:
+            act()
+        assert "unix:///var/run/docker.sock" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_without_a_shell(ask: Ask, engine: engines.Engine, tmp_path: Path) -> None:
+    whole, without = io.BytesIO(engines.base_image()), io.BytesIO()
+    shell = {"bin/sh", str(Path("/bin/sh").resolve())[1:]}
+    with tarfile.open(fileobj=whole) as source, tarfile.open(fileobj=without, mode="w") as target:
+        for entry in source:
+            if entry.name not in shell:
+                target.addfile(entry, source.extractfile(entry) if entry.isfile() else None)
+    engine.api.import_image_from_data(without.getvalue(), repository="shell-less", tag="1")
+    here = launcher(engine, "shell-less:1")
+    code = "import sys; print('said'); print('complained', file=sys.stderr); sys.exit(3)"
+    try:
+        assert here.wait(here.launch(ask("python3", "-c", code, network="none")), 60).code == 3
+        assert sorted((tmp_path / "log").read_text().split()) == ["complained", "said"]
+        with pytest.raises(LaunchError, match="shell-less:1 has no such program"):
+            here.launch(ask("/bin/sh", "-c", "true", network="none"))
+    finally:
+        engine.api.remove_image("shell-less:1", force=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes disks of its own")
+def test_on_a_full_disk_it_is_known_how_a_container_ended_until_that_can_be_written_down(
+    ask: Ask, engine: engines.Engine, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], check=True)
+    here = launcher(engine)
+    code = (
+        "import pathlib, sys, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.1)\nprint('said'); sys.exit(5)"
+    )
+    try:
+        handle = here.launch(ask("python3", "-c", code, network="none", state=str(disk)))
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk}/filler"], check=False, capture_output=True)  # to its end
+        (tmp_path / "go").touch()
+        engine.api.wait(engine.api.containers()[0]["Id"], timeout=60)
+        assert here.wait(handle, 1).code in (5, None)  # its keeper may be looking at it
+        assert len(engine.api.containers(all=True)) == 1
+        (disk / "filler").unlink()
+        assert here.wait(handle, 60).code == 5
+        here.stop(handle)
+        assert here.poll(handle).code == 5
+        assert engine.api.containers(all=True) == []
+        assert (tmp_path / "log").read_text() == "said\n"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_an_image_without_flpoc(ask: Ask, engine: engines.Engine) -> None:

@@ -55,12 +55,11 @@ def stop(
         running = [name for name in names if name in services.running()]
         left = [path.stem for name in names for path in services.job_records(name)]
         jobs = _active_jobs(workspace, running) if connect else None
-        if running or left:
-            if not wait:
-                _stop_elsewhere(workspace, names, lock)
-            else:
-                services.stop(names)
-                verify(services, names)
+        if not wait and (running or left):
+            _stop_elsewhere(workspace, names, lock)
+        else:
+            services.stop(names)  # also what seems to have ended: nobody knows where, say, an engine does not answer
+            verify(services, names)
         consoles = end_consoles(workspace.folder, users)
     data = _data(workspace, names, running, jobs, consoles=consoles, left=left, wait=wait, began=began)
     return Report(data=data, text=_text(data))

@@ -19,6 +19,8 @@ from flpoc_builtin_docker.records import NAME
 from flpoc_builtin_docker.settings import OWN_IMAGE, DockerSettings, image_name
 
 SCRIPT, COMPOSE = "start_docker.sh", "compose.yaml"
+#: Where the service keeps its state, as both say.
+STATE = "state"
 
 _SCRIPT = """\
 #!/bin/sh
@@ -29,6 +31,10 @@ set -eu
 KIT=$(cd "$(dirname "$0")" && pwd -P)
 ENGINE=${{DOCKER_HOST:-unix:///var/run/docker.sock}}
 SOCKET=${{ENGINE#unix://}}
+if [ "$SOCKET" = "$ENGINE" ]; then
+    echo "{name}: DOCKER_HOST is $ENGINE; wanted is a socket of this machine, e.g. unix:///var/run/docker.sock" >&2
+    exit 2
+fi
 if ! docker version >/dev/null 2>&1; then
     echo "{name}: no Docker engine answers at $ENGINE: start it, or add this user to the group docker" >&2
     exit 2
@@ -147,12 +153,15 @@ def prepare(folder: Path, config: DeployConfig, *, output: Path | None, force: b
             hint="provision it from a project file that says `launcher: docker` and names docker among its `plugins`",
         )
     image = config.parent.docker_image
-    output = (output or kit.folder / "prepared" / NAME).absolute()
-    if kit.folder.is_relative_to(output) or output in (kit.folder / STARTUP, kit.folder / LOCAL):
-        raise UsageError(f"{output} holds the kit itself", hint="choose another --output")
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists already", hint="--force replaces it")
-    _put_in_place(_made(kit, image, output), output)
+    output = _place(kit, output or kit.folder / "prepared" / NAME, force)
+    new = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
+    try:
+        new.mkdir(mode=0o700, parents=True)
+        _make(kit, image, new)
+        _put_in_place(new, output)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     return {
         "runtime": config.runtime,
         "role": kit.kind,
@@ -165,10 +174,25 @@ def prepare(folder: Path, config: DeployConfig, *, output: Path | None, force: b
     }
 
 
-def _made(kit: Kit, image: str, output: Path) -> Path:
-    """The copy, beside where it is to be."""
-    new = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
-    new.mkdir(mode=0o700, parents=True)
+def _place(kit: Kit, wanted: Path, force: bool) -> Path:
+    """Where the copy is put: neither round nor in what is copied, and on nothing but an earlier copy."""
+    output, source = wanted.absolute(), kit.folder.resolve()
+    real = output.resolve()
+    if source.is_relative_to(real):
+        raise UsageError(f"{output} holds the kit itself", hint="choose another --output")
+    if any(real.is_relative_to(source / name) for name in (STARTUP, LOCAL, TRANSFER)):
+        raise UsageError(f"{output} is a place of the kit itself", hint="choose another --output")
+    if os.path.lexists(output):
+        if not force:
+            raise UsageError(f"{output} exists already", hint="--force replaces it")
+        if output.is_symlink() or not (output / SCRIPT).is_file():
+            raise UsageError(
+                f"{output} is not a kit that was prepared here", hint="remove it yourself, or choose another --output"
+            )
+    return output
+
+
+def _make(kit: Kit, image: str, new: Path) -> None:
     for name in (STARTUP, LOCAL, TRANSFER):
         if (kit.folder / name).is_dir():
             shutil.copytree(kit.folder / name, new / name, symlinks=True)
@@ -196,11 +220,13 @@ def _made(kit: Kit, image: str, output: Path) -> Path:
         path = new / name
         path.write_text(text.format(**words), encoding="utf-8")
         path.chmod(mode)
-    return new
 
 
 def _put_in_place(new: Path, output: Path) -> None:
+    """Replace an earlier copy in one step; what its service has kept stays."""
     if output.exists():
+        if (output / STATE).exists():
+            os.rename(output / STATE, new / STATE)  # noqa: PTH104
         old = output.with_name(f".{output.name}-{secrets.token_hex(4)}")
         os.rename(output, old)  # noqa: PTH104 - both are ours
         os.rename(new, output)  # noqa: PTH104

@@ -35,6 +35,19 @@ def socket_of(engine: str) -> str:
     return engine.removeprefix("unix://") if engine.startswith("unix://") else ""
 
 
+def check_socket(engine: str, what: str) -> None:
+    """Refuse an engine that services could not use: they launch jobs by its socket, and see files of its machine.
+
+    Raises:
+        LaunchError: It has no socket on this machine.
+    """
+    if not socket_of(engine):
+        raise LaunchError(
+            f"{what}: services need a Docker engine with a socket on this machine; {engine} is none",
+            hint="name a socket in DOCKER_HOST, e.g. unix:///var/run/docker.sock, and run flpoc where the engine runs",
+        )
+
+
 def client(engine: str, timeout: float | None = ANSWER_SECONDS) -> docker.APIClient:
     """Connect to an engine, which is not asked anything yet.
 

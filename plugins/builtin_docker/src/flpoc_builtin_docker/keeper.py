@@ -12,10 +12,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 from docker.errors import APIError, NotFound
 
 from flpoc.launching import KEEPER_MARK, State, Status
@@ -24,7 +26,7 @@ from flpoc.tails import last_lines
 from flpoc_builtin_docker.containers import status_of
 from flpoc_builtin_docker.engine import AWAY, client
 from flpoc_builtin_docker.networks import leave
-from flpoc_builtin_docker.records import Ref, locked_if_free, write
+from flpoc_builtin_docker.records import Ref, locked, locked_if_free
 
 #: Seconds between two notes of how far the log has come.
 _NOTE_GAP = 0.2
@@ -60,6 +62,8 @@ class Log:
 def copy(api: docker.APIClient, ref: Ref, *, follow: bool) -> None:
     """Copy what the container has written, from where the last copy ended; to its end if *follow*."""
     seen = _seen(ref)
+    if not _note(ref, seen):
+        return  # nobody would know how far it came, and copy it again
     since = _seconds(seen) if seen else None
     frames = api.logs(ref.id, stream=True, follow=follow, timestamps=True, since=since)
     log, noted, stamp = Log(Path(ref.log), ref.log_limit), 0.0, ""
@@ -72,17 +76,28 @@ def copy(api: docker.APIClient, ref: Ref, *, follow: bool) -> None:
             stamp = text
             if time.monotonic() > noted + _NOTE_GAP:
                 noted = time.monotonic()
-                write(ref.path("seen"), stamp)
+                _note(ref, stamp)
     finally:
         if stamp:
-            with contextlib.suppress(OSError):
-                write(ref.path("seen"), stamp)
+            _note(ref, stamp)
 
 
 def _seen(ref: Ref) -> str:
     with contextlib.suppress(OSError):
-        return ref.path("seen").read_text("ascii")
+        return ref.path("seen").read_text("ascii").strip()
     return ""
+
+
+def _note(ref: Ref, stamp: str) -> bool:
+    """Write in place what is always as long: from the second time on it needs no room, as on a full disk."""
+    try:
+        file = os.open(ref.path("seen"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            return os.pwrite(file, stamp.ljust(_STAMP).encode(), 0) == _STAMP
+        finally:
+            os.close(file)
+    except OSError:
+        return False
 
 
 def _seconds(stamp: str) -> int:
@@ -91,21 +106,35 @@ def _seconds(stamp: str) -> int:
     return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
-def finish(api: docker.APIClient, ref: Ref, found: dict[str, Any]) -> Status:
-    """For a container that has ended: the rest of its output, how it ended, and away with it.
+def note_end(api: docker.APIClient, ref: Ref, found: dict[str, Any]) -> Status:
+    """For a container that has ended: the rest of its output, and how it ended, written down where there is room.
 
     Only for whoever holds its keeper's lock. *found* is what the engine tells of it.
     """
-    if (known := ref.ended()) is None:
-        with contextlib.suppress(APIError):
-            copy(api, ref, follow=False)
-        known = status_of(found["State"], ref, last_lines(Path(ref.log), 1))
-        with contextlib.suppress(OSError):
-            ref.write_end(known)
+    if known := ref.ended():
+        return known
     with contextlib.suppress(APIError):
-        api.remove_container(ref.id, v=True, force=True)
-    leave(api, found)
+        copy(api, ref, follow=False)
+    known = status_of(found["State"], ref, last_lines(Path(ref.log), 1))
+    with contextlib.suppress(OSError):
+        ref.write_end(known)
     return known
+
+
+def remove(api: docker.APIClient, ref: Ref) -> None:
+    """Remove a container that has ended, or what is left of one that is gone, and write down that it is done.
+
+    Only for whoever holds its keeper's lock.
+
+    Raises:
+        APIError: The engine cannot do it.
+    """
+    with contextlib.suppress(NotFound):
+        api.remove_container(ref.id, v=True, force=True)
+    leave(api, ref)
+    known = ref.ended() or Status(State.EXITED, None, "its container was removed")
+    with contextlib.suppress(OSError):
+        ref.write_end(known, removed=True)
 
 
 def start(ref: Ref) -> None:
@@ -128,22 +157,29 @@ def start(ref: Ref) -> None:
 def main() -> None:
     """Keep the container named on standard input until it has ended."""
     ref = structure(json.loads(json.loads(sys.stdin.read())), Ref)
-    away = time.monotonic() + _ENGINE_AWAY
-    with locked_if_free(ref.path("keeper")) as ours:
-        while ours and time.monotonic() < away:
-            try:
-                api = client(ref.engine)
-                copy(api, ref, follow=True)
-                found = api.inspect_container(ref.id)
-                if not found["State"]["Running"]:
-                    finish(api, ref, found)
-                    return
-                away = time.monotonic() + _ENGINE_AWAY
-            except NotFound:
-                if ref.ended() is None:
-                    ref.write_end(Status(State.EXITED, None, "its container was removed"))
+    away, lock = time.monotonic() + _ENGINE_AWAY, ref.path("keeper")
+    holding: AbstractContextManager[object] = locked_if_free(lock)
+    while time.monotonic() < away and Path(ref.state).is_dir():  # without it nobody will ever ask
+        with holding as ours, contextlib.suppress(*AWAY, requests.exceptions.Timeout, APIError):
+            if not ours or ref.is_removed() or _keep(client(ref.engine), ref):
                 return
-            except (*AWAY, APIError):
-                if ref.ended() is not None or not Path(ref.state).is_dir():
-                    return  # all is said, or nobody will ever ask
-            time.sleep(_TRY_GAP)  # an engine that is away announces nothing when it comes back
+            away = time.monotonic() + _ENGINE_AWAY
+        # an engine that is away announces nothing when it comes back; whoever waits for the lock may try meanwhile
+        time.sleep(_TRY_GAP)
+        holding = locked(lock)
+
+
+def _keep(api: docker.APIClient, ref: Ref) -> bool:
+    """Follow a container; true when it has ended and nothing of it is left."""
+    try:
+        copy(api, ref, follow=True)
+        found = api.inspect_container(ref.id)
+        if found["State"]["Running"]:
+            return False
+        note_end(api, ref, found)
+        if ref.ended() is None:
+            return False  # the engine alone knows how it ended until there is room to write it down
+    except NotFound:
+        pass  # somebody has removed it
+    remove(api, ref)
+    return True

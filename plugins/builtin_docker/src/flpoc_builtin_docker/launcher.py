@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import docker
 import requests
 from docker.errors import APIError, NotFound
@@ -17,8 +18,17 @@ from flpoc.launching import Handle, Launcher, LaunchRequest, State, Status, chec
 from flpoc.tails import last_lines
 from flpoc_builtin_docker import keeper
 from flpoc_builtin_docker.containers import creation, host_config
-from flpoc_builtin_docker.engine import ANSWER_SECONDS, AWAY, PYTHON_LABEL, address_of, asking, client, image_of
-from flpoc_builtin_docker.networks import join
+from flpoc_builtin_docker.engine import (
+    ANSWER_SECONDS,
+    AWAY,
+    PYTHON_LABEL,
+    address_of,
+    asking,
+    check_socket,
+    client,
+    image_of,
+)
+from flpoc_builtin_docker.networks import joining, leave, network_of
 from flpoc_builtin_docker.owners import hand_over
 from flpoc_builtin_docker.programs import SHELL, find_program, has_shell
 from flpoc_builtin_docker.pulling import fetch
@@ -65,20 +75,15 @@ class DockerLauncher(Launcher):
                 f"{request.name}: cannot work in {request.workdir}: no such folder",
                 hint="make this folder, or name another",
             )
+        if request.network == "open":
+            check_socket(self._engine, request.name)
         make_folders(request)
         api = client(self._engine)
         with locked(Path(request.state) / f"{stem(request.name)}.lock"), asking(self._engine, request.name, image):
             if running := self._running(api, request):
                 return running.handle
             prune(Path(request.state), request.name)
-            ref = self._create(api, request, image)
-            try:
-                find_program(api, ref, request)
-                api.start(ref.id)
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    api.remove_container(ref.id, v=True, force=True)
-                raise
+            ref = self._start(api, request, image)
         keeper.start(ref)
         return ref.handle
 
@@ -88,14 +93,16 @@ class DockerLauncher(Launcher):
             found = api.inspect_container(container_name(request))
         except NotFound:
             return None
-        ref = self._ref(request, found["Id"], found["Config"]["Image"])
+        network = found["HostConfig"]["NetworkMode"]
+        ref = self._ref(request, found["Id"], found["Config"]["Image"], "" if network == "none" else network)
         if found["State"]["Running"]:
             return ref
         with locked(ref.path("keeper")):
-            keeper.finish(api, ref, found)
+            keeper.note_end(api, ref, found)
+            keeper.remove(api, ref)
         return None
 
-    def _ref(self, request: LaunchRequest, ident: str, image: str) -> Ref:
+    def _ref(self, request: LaunchRequest, ident: str, image: str, network: str) -> Ref:
         return Ref(
             ident,
             self._engine,
@@ -105,24 +112,41 @@ class DockerLauncher(Launcher):
             request.log_limit,
             image,
             request.needs.memory_gib,
+            network,
         )
 
-    def _create(self, api: docker.APIClient, request: LaunchRequest, image: str) -> Ref:
+    def _start(self, api: docker.APIClient, request: LaunchRequest, image: str) -> Ref:
+        """Make a container and start it; if that fails, nothing of it is left."""
         hand_over(request, self._settings)
-        network = join(api, request, self._settings) if request.network == "open" else "none"
-        host = api.create_host_config(**host_config(request, self._settings, self._engine, network))
-        more = {}
-        if request.network == "open" and request.host:
-            endpoint = api.create_endpoint_config(aliases=[request.host])
-            more["networking_config"] = api.create_networking_config({network: endpoint})
-        for shell in (SHELL, ""):
-            what = creation(request, self._settings, image, through=shell)
-            made = api.create_container(name=container_name(request), host_config=host, **what, **more)
-            ref = self._ref(request, made["Id"], image)
-            if not shell or has_shell(api, ref):
-                break
-            api.remove_container(ref.id, v=True, force=True)
+        network = network_of(request, self._settings)
+        # until it is made it has no id; its name is as good
+        ref = self._ref(request, container_name(request), image, network)
+        try:
+            with joining(api, network, request.state):
+                ref = attrs.evolve(ref, id=self._create(api, request, ref))
+            find_program(api, ref, request)
+            api.start(ref.id)
+        except BaseException:
+            with contextlib.suppress(APIError, requests.exceptions.RequestException, OSError):
+                with contextlib.suppress(NotFound):
+                    api.remove_container(ref.id, v=True, force=True)
+                leave(api, ref)
+            raise
         return ref
+
+    def _create(self, api: docker.APIClient, request: LaunchRequest, ref: Ref) -> str:
+        host = api.create_host_config(**host_config(request, self._settings, self._engine, ref.network or "none"))
+        more = {}
+        if ref.network and request.host:
+            endpoint = api.create_endpoint_config(aliases=[request.host])
+            more["networking_config"] = api.create_networking_config({ref.network: endpoint})
+        for shell in (SHELL, ""):
+            what = creation(request, self._settings, ref.image, through=shell)
+            made = str(api.create_container(name=ref.id, host_config=host, **what, **more)["Id"])
+            if not shell or has_shell(api, attrs.evolve(ref, id=made)):
+                break
+            api.remove_container(made, v=True, force=True)
+        return made
 
     # -- looking
 
@@ -138,7 +162,8 @@ class DockerLauncher(Launcher):
 
     def _look(self, ref: Ref, seconds: float = ANSWER_SECONDS) -> Status | None:
         """How a container is; None when the engine does not answer."""
-        if known := ref.ended():
+        known = ref.ended()
+        if known and ref.is_removed():
             return known
         try:
             api = client(ref.engine, seconds)
@@ -146,12 +171,17 @@ class DockerLauncher(Launcher):
             if found["State"]["Running"]:
                 return Status(State.RUNNING)
             with locked_if_free(ref.path("keeper")) as ours:
-                # its keeper is at work, or has just been
-                return keeper.finish(api, ref, found) if ours else ref.ended() or Status(State.RUNNING)
+                if not ours:  # its keeper is at work, or has just been
+                    return ref.ended() or Status(State.RUNNING)
+                known = keeper.note_end(api, ref, found)
+                if ref.ended():
+                    with contextlib.suppress(*AWAY, requests.exceptions.Timeout, APIError):  # a stop would say so
+                        keeper.remove(api, ref)
+                return known
         except NotFound:
             return ref.ended() or Status(State.EXITED, None, "its container is gone")
         except (*AWAY, requests.exceptions.Timeout, APIError, LaunchError):
-            return None
+            return known
 
     def wait(self, handle: Handle, timeout: float) -> Status:
         """Wait until the engine says that it has ended; an engine that is away is waited for, too."""
@@ -199,39 +229,36 @@ class DockerLauncher(Launcher):
             LaunchError: The engine does not answer, or cannot end it.
         """
         ref = Ref.parse(handle)
-        if ref is None:
-            return
-        if ref.ended() is not None:
-            self._see_removed(ref)
+        if ref is None or ref.is_removed():
             return
         api = client(ref.engine)
         with asking(ref.engine, handle.name):
-            for number in ("SIGTERM", "SIGCONT"):  # a paused process hears SIGTERM only when it goes on
-                _signal(api, ref, number)
-            if grace <= 0 or not self._await_end(ref, grace):
-                _signal(api, ref, "SIGKILL")
-                self._await_end(ref, _KILLED_SECONDS)
+            if ref.ended() is None:
+                self._end(api, ref, grace)
+            # its keeper, which may be removing it, holds the lock only as long as the engine answers
+            api.ping()
             with locked(ref.path("keeper")):
-                self._clear(api, ref)
+                if not ref.is_removed():
+                    self._clear(api, ref)
 
-    def _see_removed(self, ref: Ref) -> None:
-        """Return when nothing of a container that has ended is left, or when the engine is away."""
-        with contextlib.suppress(OSError, requests.exceptions.RequestException, APIError, LaunchError):
-            client(ref.engine, _AT_ONCE).ping()
-            with locked(ref.path("keeper")):  # its keeper may be removing it
-                self._clear(client(ref.engine), ref)
+    def _end(self, api: docker.APIClient, ref: Ref, grace: float) -> None:
+        for number in ("SIGTERM", "SIGCONT"):  # a paused process hears SIGTERM only when it goes on
+            _signal(api, ref, number)
+        if grace <= 0 or not self._await_end(ref, grace):
+            _signal(api, ref, "SIGKILL")
+            self._await_end(ref, _KILLED_SECONDS)
 
     def _clear(self, api: docker.APIClient, ref: Ref) -> None:
-        try:
+        """Remove what is left of a container that has ended."""
+        with contextlib.suppress(NotFound):
             found = api.inspect_container(ref.id)
-        except NotFound:
-            return
-        if found["State"]["Running"]:
-            raise LaunchError(
-                f"{ref.name}: container {ref.id[:12]} does not end, not even by SIGKILL",
-                hint="it probably waits for a disk or a device; see `docker top`",
-            )
-        keeper.finish(api, ref, found)
+            if found["State"]["Running"]:
+                raise LaunchError(
+                    f"{ref.name}: container {ref.id[:12]} does not end, not even by SIGKILL",
+                    hint="it probably waits for a disk or a device; see `docker top`",
+                )
+            keeper.note_end(api, ref, found)
+        keeper.remove(api, ref)
 
     def logs(self, handle: Handle, *, tail: int = 200) -> str:
         """Give the last *tail* lines of its log, also across the rotation."""
@@ -244,8 +271,9 @@ class DockerLauncher(Launcher):
         """Find the engine, and fetch the image if it is not there.
 
         Raises:
-            LaunchError: There is no engine, or no such image.
+            LaunchError: There is no engine, or not on this machine, or no such image.
         """
+        check_socket(self._engine, "docker")
         here = "`flpoc image build` makes one here"
         fetch(client(self._engine, None), self._settings.image, self._engine, say, what="docker", otherwise=here)
         return {"engine": self._engine, "image": self._settings.image}

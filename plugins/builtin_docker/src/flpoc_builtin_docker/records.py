@@ -2,9 +2,10 @@
 
 In the folder ``state`` of a launch, for its owner only:
     docker-NAME.lock      locked while a container of this name is being made
+    docker-network.lock   locked while a container is being made for the network, or the network removed
     docker-NAME.ID.keeper locked while a keeper follows the container
     docker-NAME.ID.seen   up to which instant its output is in the log
-    docker-NAME.ID.exit   how it ended; written once its output is in the log
+    docker-NAME.ID.exit   how it ended; written once its output is in the log, and again once nothing of it is left
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Ref:
         log_limit: Bytes after which the log is rotated.
         image: What it was made from.
         memory_gib: Its limit of memory; None for no limit.
+        network: The network that was made for it and others; empty where it has none.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Ref:
     log_limit: int
     image: str
     memory_gib: float | None = None
+    network: str = ""
 
     @property
     def handle(self) -> Handle:
@@ -73,15 +76,23 @@ class Ref:
 
     def ended(self) -> Status | None:
         """How it ended, as was written down; None if that was not."""
+        found = self._exit()
+        return Status(State.EXITED, found.code, found.reason) if found else None
+
+    def is_removed(self) -> bool:
+        """Whether it was written down that nothing of it is left on the engine."""
+        found = self._exit()
+        return found is not None and found.removed
+
+    def _exit(self) -> _Exit | None:
         try:
-            found = structure(parse_json(self.path("exit").read_bytes(), "exit"), _Exit)
+            return structure(parse_json(self.path("exit").read_bytes(), "exit"), _Exit)
         except (OSError, ConfigError, ValueError):
             return None
-        return Status(State.EXITED, found.code, found.reason)
 
-    def write_end(self, status: Status) -> None:
-        """Write down how it ended."""
-        write(self.path("exit"), json.dumps({"code": status.code, "reason": status.reason}))
+    def write_end(self, status: Status, *, removed: bool = False) -> None:
+        """Write down how it ended, and whether nothing of it is left on the engine."""
+        write(self.path("exit"), json.dumps({"code": status.code, "reason": status.reason, "removed": removed}))
         self.path("seen").unlink(missing_ok=True)
 
 
@@ -89,13 +100,18 @@ class Ref:
 class _Exit:
     code: int | None
     reason: str
+    removed: bool = False
 
 
 def write(path: Path, text: str) -> None:
     """Replace a file in one step."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def stem(name: str) -> str:
