@@ -197,6 +197,21 @@ def test_a_site_that_is_too_late_with_its_judgement_is_left_out(running: Federat
     assert "server" in found["site-2"]
 
 
+def test_a_site_without_a_model_of_its_own_says_so_and_judges_those_of_others(
+    running: Federation, tmp_path: Path
+) -> None:
+    poor = SCRIPT.replace(
+        "if flare.is_submit_model():", "if flare.is_submit_model():\n            if site == 2: continue", 1
+    )
+    # far longer than anybody waits here
+    workflow = {"name": "cross_site_evaluation", "submit_model_timeout": 3600.0}
+    meta, results = run(running, tmp_path, workflow=workflow, rounds=1, script=poor)
+    assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
+    assert report(results)["site-2"] == {f"site-{number}": {"score": 200 + number} for number in (1, 3)}
+    outcome = simulate(tmp_path / "job", sites=running.sites, workers=2, workspace=tmp_path / "simulated")
+    assert report(outcome.results) == report(results)
+
+
 def test_sites_can_be_compared_without_a_model_of_the_server(running: Federation, tmp_path: Path) -> None:
     meta, results = run(running, tmp_path, workflow="cross_site_evaluation", rounds=1)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]

@@ -65,6 +65,23 @@ def test_what_is_sent_can_be_a_change(simulation, how):
     assert outcome.cause is None
 
 
+@pytest.mark.parametrize("sites", [3, 70])
+def test_a_site_without_a_model_of_its_own_is_not_waited_for(simulation, sites):
+    body = """
+        if flare.is_evaluate():
+            flare.send(flare.FLModel(metrics={"mean": float(model.params["w"].mean())}))
+            continue
+        if flare.is_submit_model():
+            if site == "site-2":
+                flare.send(flare.FLModel(params={"w": np.full(50, 2.0)}))
+            continue
+    """
+    outcome = simulation.run(body, sites=sites, how={"workers": 2}, workflow="cross_site_evaluation", rounds=1)
+    assert outcome.cause is None
+    found = json.loads((outcome.results / "cross_site_val" / "cross_val_results.json").read_text())
+    assert found == {f"site-{site}": {"site-2": {"mean": 2.0}} for site in range(1, sites + 1)}
+
+
 @pytest.mark.parametrize("how", [WAYS["own"], WAYS["shared"]], ids=["own", "shared"])
 def test_a_program_of_the_jobs_choice_runs_the_script(simulation, how):
     plain = simulation.sha256(simulation.run(COUNTS))

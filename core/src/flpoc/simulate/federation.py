@@ -16,7 +16,7 @@ from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.runner.making import check_alike
-from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
+from flpoc.server.judging import check_kind, check_layout, has_model, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
 from flpoc.simulate.showing import Shown
@@ -138,7 +138,7 @@ class SimulatedFederation(Federation):
         result = self._ask(round_number, kind, asked, model=model, meta=dict(meta or {}), within=within)
         given = self.model if model is None else self._handed
         if kind != "evaluate" and not (self.job.partial and given is not None):
-            check_alike(result.updates)
+            check_alike(result.updates, kind)
         return result
 
     def visit(
@@ -255,7 +255,7 @@ class SimulatedFederation(Federation):
         try:
             model = now.files.take(submit.file)
             check_kind(submit.kind, kind)
-            if submit.kind != "evaluate":
+            if has_model(submit.kind, model.header):
                 header = None if given is None else given.header
                 check_layout(model.header, submit.params_type, header, known=True, partial=self.job.partial)
         except IntegrityError as error:
