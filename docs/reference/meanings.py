@@ -202,7 +202,8 @@ POLICY = {
     "images": "For launchers with images: `allowed`, images that jobs may ask for (names, or beginnings that end with"
     " `*`), and `studies`, by name of a study the image of its jobs that ask for none.",
     "environments": "By name of a study what its scripts find in their environment: `env`, values by variable, and"
-    " `secrets`, by variable the file that has the value. `flpoc.recipe.secret_ref` names a secret in a job.",
+    " `secrets`, by variable the file that has the value. `flpoc.recipe.secret_ref` names a secret in a job."
+    " `secret_files` are files whose text jobs may name themselves, with `flpoc.recipe.secret_file_ref`.",
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from flpoc.errors import JobError
+from flpoc.jobs.secrets import secret_file_ref, secret_ref
 from flpoc.simulate import run
 
 WAYS: dict[str, dict[str, Any]] = {"own": {"workers": 3}, "shared": {"workers": 2}, "here": {"in_process": True}}
@@ -63,6 +65,28 @@ def test_what_is_sent_can_be_a_change(simulation, how):
     (folder / "job.json").write_text(json.dumps(data))
     outcome = run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
     assert outcome.cause is None
+
+
+@ways
+def test_a_script_gets_secrets_of_the_place_where_it_is_simulated(simulation, monkeypatch, how):
+    (simulation.folder / "token").write_text("f-2\n")
+    monkeypatch.setenv("TOKEN", "t-1")
+    named = [secret_ref("TOKEN"), secret_file_ref(str(simulation.folder / "token"))]
+    body = """
+        assert sys.argv[1:] == ["t-1", "f-2"], sys.argv
+        assert flare.get_config()["both"] == "t-1 f-2"
+    """
+    folder = simulation.write(body, scripts={"@default": {"script": "train.py", "args": named}})
+    said = json.loads((folder / "job.json").read_text())
+    del said["script"]
+    (folder / "job.json").write_text(json.dumps(said))
+    config = {"client": {"@default": {"both": " ".join(named)}}}
+    (folder / "code" / "flpoc_config.json").write_text(json.dumps(config))
+    outcome = run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
+    assert outcome.cause is None
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(JobError, match="there is no secret 'TOKEN' here"):
+        run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
 
 
 @pytest.mark.parametrize("sites", [3, 70])

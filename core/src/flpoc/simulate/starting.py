@@ -61,7 +61,7 @@ def run(
     """
     told = progress or _ignore
     with contextlib.nullcontext() if in_process else _engine() as engine:
-        from flpoc.simulate.order import Order, groups_of, mode_of, root
+        from flpoc.simulate.order import Order, groups_of, mode_of, root, secrets_of
 
         where = root(workspace)
         order = Order(
@@ -72,6 +72,7 @@ def run(
             gpus=groups_of(gpus),
             log_config=mode_of(log_config),
             datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
+            secrets=secrets_of(Path(folder)),
             backend=backend,
             backend_settings=dict(backend_settings or {}),
         )
