@@ -54,6 +54,8 @@ CODES = {
     "JOB_INVALID": "What was given is no job that flpoc can run.",
     "JOB_NOT_DONE": "The job has not ended yet.",
     "JOB_NOT_FOUND": "The study has no such job.",
+    "JOB_NOT_REPEATABLE": "`job check --repeat`: the same task does not give the same update; what differs is in the "
+    "report.",
     "JOB_NOT_RUNNING": "The job has ended already.",
     "JOB_PARTIAL": "The job ended with fewer sites in a round than expected, and does not say that this is enough.",
     "KEY_ALREADY_EXISTS": "`cert request`: there is a key of this participant already.",

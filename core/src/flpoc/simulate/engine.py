@@ -67,6 +67,9 @@ def simulate(
         FlpocError: The job is wrong; nothing was run.
     """
     folder, spec = orders.read(Path(order.folder))
+    trial = order.trial
+    if trial is not None:
+        spec = trial.of(spec)
     sites = orders.sites_of(spec, order.sites)
     plugins = _plugins()
     check_components(plugins, spec)
@@ -82,7 +85,7 @@ def simulate(
         settings = PoolPlan(
             workers=count,
             own=len(sites) <= count
-            and not (in_process or order.backend)
+            and not (in_process or order.backend or (trial is not None and trial.anew))
             and all(one.launch_once for one in spec.scripts.values()),
             code=code,
             folder=workspace.made("work"),
@@ -99,7 +102,8 @@ def simulate(
         workers = _pool_of(plugins, order, pool)(settings)
         federation = SimulatedFederation(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
-            shown=Shown(plugins, spec, sites), committed=lambda number, metrics: progress(number, spec.rounds, metrics),
+            shown=Shown(plugins, spec, sites), tried=Path(trial.updates) if trial is not None else None,
+            committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
         log = workspace.folder / "logs" / "server.log"
         with contextlib.nullcontext() if in_process else output_in(log):

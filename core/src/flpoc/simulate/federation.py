@@ -19,6 +19,7 @@ from flpoc.runner.making import check_alike
 from flpoc.server.judging import check_kind, check_layout, has_model, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
+from flpoc.simulate.repeating import keep
 from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.updates import RoundFiles
@@ -60,6 +61,7 @@ class SimulatedFederation(Federation):
         plugins: Plugins that may be loaded, by name.
         shown: The job's trackers.
         committed: Told of every round.
+        tried: The folder that gets a copy of every update; None: they are not wanted.
     """
 
     kept: tuple[Update, ...]
@@ -67,7 +69,7 @@ class SimulatedFederation(Federation):
     def __init__(
         self, job: JobSpec, sites: tuple[str, ...], *, code: Path, folder: Path, pool: Pool,
         stage_of: Callable[[str], Stage], plugins: tuple[str, ...], shown: Shown,
-        committed: Callable[[int, dict[str, float]], None],
+        committed: Callable[[int, dict[str, float]], None], tried: Path | None = None,
     ) -> None:  # fmt: skip
         self.job, self.sites, self.code, self.plugins = job, sites, code, plugins
         self.next_round, self.state, self.model, self.kept = 0, b"", None, ()
@@ -81,7 +83,7 @@ class SimulatedFederation(Federation):
         self._kept = folder / "kept"
         for one in (self.folder, self._models, self._updates):
             one.mkdir(mode=0o700)
-        self._pool, self._stage_of, self._told = pool, stage_of, committed
+        self._pool, self._stage_of, self._told, self._tried = pool, stage_of, committed, tried
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.logged = folder / "site_metrics.jsonl"
         self._failures: dict[str, str] = {}
@@ -252,6 +254,8 @@ class SimulatedFederation(Federation):
     def _received(self, answer: Answer, kind: TaskKind, given: TensorFile | None) -> None:
         submit, now, site = answer.submit, self._round, answer.site
         assert submit is not None
+        if self._tried is not None and kind == "train":
+            keep(self._tried, now.number, site, self._updates / submit.file, submit)
         try:
             model = now.files.take(submit.file)
             check_kind(submit.kind, kind)

@@ -28,6 +28,25 @@ DEFAULT_ROOT = "/tmp/flpoc/simulation"  # noqa: S108 - made 0700, and refused wh
 
 
 @attrs.frozen
+class Trial:
+    """The first rounds of a job alone, as its scripts answer in them: no filters, no trackers.
+
+    Attributes:
+        rounds: How many rounds at most.
+        updates: The folder that gets what scripts send for training: ``ROUND.SITE.safetensors`` and its weight beside.
+        anew: Scripts are started anew for every task.
+    """
+
+    rounds: int
+    updates: str
+    anew: bool
+
+    def of(self, spec: JobSpec) -> JobSpec:
+        """The job that is tried."""
+        return attrs.evolve(spec, rounds=min(self.rounds, spec.rounds), filters=(), tracking=())
+
+
+@attrs.frozen
 class Order:
     """One simulation.
 
@@ -42,6 +61,7 @@ class Order:
         secrets: What the job names of the secrets that there are here, by variable.
         backend: Name of a plugin that takes the place of the workers; empty for none.
         backend_settings: Its settings.
+        trial: Whether only the first rounds are run, and how.
     """
 
     folder: str
@@ -54,6 +74,7 @@ class Order:
     secrets: dict[str, str] = attrs.field(factory=dict)
     backend: str = ""
     backend_settings: dict[str, Any] = attrs.field(factory=dict)
+    trial: Trial | None = None
 
 
 def default_workers(sites: int) -> int:

@@ -16,7 +16,7 @@ from flpoc.errors import InternalError, from_code
 from flpoc.jobs.processes import environment
 
 if TYPE_CHECKING:
-    from flpoc.simulate.order import Order
+    from flpoc.simulate.order import Order, Trial
     from flpoc.simulate.outcome import Outcome
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -37,6 +37,7 @@ def run(
     backend: str = "",
     backend_settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    trial: Trial | None = None,
 ) -> Outcome:
     """Simulate a job and wait for its end.
 
@@ -55,6 +56,7 @@ def run(
         backend: Name of an installed simulator that performs the tasks instead of processes of this machine.
         backend_settings: Its settings.
         progress: Told of every round.
+        trial: Run the first rounds alone, to see what scripts send.
 
     Raises:
         FlpocError: The job or an argument is wrong; nothing was run.
@@ -75,6 +77,7 @@ def run(
             secrets=secrets_of(Path(folder)),
             backend=backend,
             backend_settings=dict(backend_settings or {}),
+            trial=trial,
         )
         return _here(order, told) if engine is None else engine.follow(order, told)
 
