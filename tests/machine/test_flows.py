@@ -17,7 +17,7 @@ from flpoc.models.checksums import sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.simulate import run as simulate
 
-from .federation import Federation, write_job
+from .federation import Federation, federation, write_job
 
 #: A model of some size, so that nothing of it rides in a message; every site pulls it to its own number.
 SCRIPT = """
@@ -52,14 +52,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Iterator[Federation]:
-    found = Federation(tmp_path_factory.mktemp("flows"), sites=3)
-    try:
-        found.write_policy("server", checkpoints=[str(checkpoints)])
-        found.start()
-        found.ready()
+    policies = {"server": {"checkpoints": [str(checkpoints)]}}
+    with federation(tmp_path_factory.mktemp("flows"), 3, policies=policies) as found:
         yield found
-    finally:
-        found.close()
 
 
 def run(
