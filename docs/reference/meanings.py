@@ -54,6 +54,8 @@ CODES = {
     "JOB_INVALID": "What was given is no job that flpoc can run.",
     "JOB_NOT_DONE": "The job has not ended yet.",
     "JOB_NOT_FOUND": "The study has no such job.",
+    "JOB_NOT_REPEATABLE": "`job check --repeat`: the same task does not give the same update; what differs is in the "
+    "report.",
     "JOB_NOT_RUNNING": "The job has ended already.",
     "JOB_PARTIAL": "The job ended with fewer sites in a round than expected, and does not say that this is enough.",
     "KEY_ALREADY_EXISTS": "`cert request`: there is a key of this participant already.",
@@ -202,7 +204,8 @@ POLICY = {
     "images": "For launchers with images: `allowed`, images that jobs may ask for (names, or beginnings that end with"
     " `*`), and `studies`, by name of a study the image of its jobs that ask for none.",
     "environments": "By name of a study what its scripts find in their environment: `env`, values by variable, and"
-    " `secrets`, by variable the file that has the value. `flpoc.recipe.secret_ref` names a secret in a job.",
+    " `secrets`, by variable the file that has the value. `flpoc.recipe.secret_ref` names a secret in a job."
+    " `secret_files` are files whose text jobs may name themselves, with `flpoc.recipe.secret_file_ref`.",
     "datasets": "Files and folders that every job may use, by name: a path, which jobs may read, or a table of"
     " `source` and `mode`, which is `ro` or `rw`. A launcher that confines jobs grants them nothing else of the site.",
     "python": "The interpreter that runs scripts; empty: the agent's own.",

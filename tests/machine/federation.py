@@ -9,15 +9,17 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from flpoc.jobs.attempts import SHORT
 from flpoc.jobs.shortcuts import Shortcuts
+from flpoc.models.tensors import TensorFile
 from flpoc.provision.building import provision
 from flpoc.provision.project_file import sample_project
 from flpoc.provisioning import Participant
@@ -115,6 +117,20 @@ class Federation:
                 found.append(int(handle["pid"]))
         return found
 
+    def completed(self, job_folder: Path, timeout: float = 60.0) -> dict[str, Any]:
+        """Run the job in a folder to its good end; gives its meta."""
+        with self.session() as session:
+            meta = session.wait_for_job(session.submit_job(job_folder), timeout=timeout)
+        assert meta["status"] == "FINISHED:COMPLETED", json.dumps(meta["cause"], indent=1)
+        return dict(meta)
+
+    def final_model(self, job: str, into: Path) -> dict[str, np.ndarray]:
+        """The final model of a job, whose results are downloaded to a folder."""
+        with self.session() as session:
+            results = session.download_job_result(job, into).path
+        with TensorFile.open(results / "FL_global_model.safetensors") as model:
+            return {name: np.array(array) for name, array in model.items()}
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
@@ -138,9 +154,17 @@ class Federation:
 
 @contextmanager
 def federation(
-    folder: Path, sites: int = 2, plugins: tuple[str, ...] = ("local",), **more: Any
+    folder: Path,
+    sites: int = 2,
+    plugins: tuple[str, ...] = ("local",),
+    *,
+    policies: Mapping[str, dict[str, Any]] | None = None,
+    **more: Any,
 ) -> Iterator[Federation]:
+    """A federation that runs; *policies* are what those of its services say besides, by name."""
     found = Federation(folder, sites, plugins, **more)
+    for name, policy in (policies or {}).items():
+        found.write_policy(name, **policy)
     try:
         found.start()
         found.ready()

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from flpoc.jobs.secrets import secret_ref
-from flpoc.models.tensors import TensorFile
+from flpoc.jobs.secrets import secret_file_ref, secret_ref
 
 from .federation import Federation, federation, write_job
 
@@ -327,10 +325,8 @@ def test_differences_make_the_same_model_as_models(running: Federation, tmp_path
     for kind in ("FULL", "DIFF"):
         meta = run(running, tmp_path / kind, script, transfer_type=kind)
         assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
-        with running.session() as session:
-            folder = session.download_job_result(meta["job_id"], tmp_path / kind / "out").path
-        with TensorFile.open(folder / "FL_global_model.safetensors") as model:
-            found.append({name: np.array(model[name]).tolist() for name in model})
+        final = running.final_model(meta["job_id"], tmp_path / kind / "out")
+        found.append({name: array.tolist() for name, array in final.items()})
     assert found[0] == found[1] == {"w": [3.0] * 5, "n": [6], "b": [False, False]}
 
 
@@ -348,11 +344,8 @@ def test_data_is_found_by_its_name(tmp_path: Path) -> None:
             flare.send(flare.FLModel(params={"w": np.array([number])}))
             flare.get_dataset("nubmers") if flare.get_site_name() == "site-2" else None
     """
-    with federation(tmp_path / "federation", 1) as alone:
-        alone.stop("site-1")
-        alone.write_policy("site-1", datasets={"numbers": str(tmp_path / "data")})
-        alone.start("site-1")
-        alone.ready()
+    policies = {"site-1": {"datasets": {"numbers": str(tmp_path / "data")}}}
+    with federation(tmp_path / "federation", 1, policies=policies) as alone:
         meta = run(alone, tmp_path, script, rounds=1, sites=["site-1"])
         assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
         meta = run(alone, tmp_path / "wrong", script.replace('"numbers"', '"nubmers"'), rounds=1, sites=["site-1"])
@@ -362,6 +355,8 @@ def test_data_is_found_by_its_name(tmp_path: Path) -> None:
 
 def test_a_script_is_given_secrets_of_its_site_and_the_job_carries_their_names(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t-12345\n")
+    (tmp_path / "file").write_text("f-67890\n")
+    file = secret_file_ref(str(tmp_path / "file"))
     script = """
         import os
         import sys
@@ -374,30 +369,29 @@ def test_a_script_is_given_secrets_of_its_site_and_the_job_carries_their_names(t
             flare.receive()
             same = sys.argv[1:] == ["--token", os.environ["TOKEN"]] and os.environ["NORTH"] == "yes"
             told = flare.get_config()["who"] == f"me:{os.environ['TOKEN']}"
-            found = [float(same), float(told), float(len(os.environ["TOKEN"]))]
+            file = flare.get_config()["file"][::-1] == "09876-f"
+            found = [float(same), float(told), float(file), float(len(os.environ["TOKEN"]))]
             flare.send(flare.FLModel(params={"w": np.array(found)}))
     """
-    lung = {"env": {"NORTH": "yes"}, "secrets": {"TOKEN": str(tmp_path / "token")}}
+    lung = {
+        "env": {"NORTH": "yes"},
+        "secrets": {"TOKEN": str(tmp_path / "token")},
+        "secret_files": [str(tmp_path / "file")],
+    }
     args = ["--token", secret_ref("TOKEN")]
-    with federation(tmp_path / "federation", 1) as alone:
-        alone.stop("site-1")
-        alone.write_policy("site-1", environments={"default": lung})
-        alone.start("site-1")
-        alone.ready()
+    policies = {"site-1": {"environments": {"default": lung}}}
+    with federation(tmp_path / "federation", 1, policies=policies) as alone:
         job = write_job(tmp_path / "job", script, rounds=1, sites=["site-1"], args=args)
-        said = {"client": {"@default": {"who": f"me:{secret_ref('TOKEN')}"}}}
+        said = {"client": {"@default": {"who": f"me:{secret_ref('TOKEN')}", "file": file}}}
         (job / "code" / "flpoc_config.json").write_text(json.dumps(said))
+        first = alone.completed(job)
+        assert alone.final_model(first["job_id"], tmp_path / "results")["w"].tolist() == [1, 1, 1, 7]
         with alone.session() as session:
-            first = session.wait_for_job(session.submit_job(job), timeout=60)
-            assert first["status"] == "FINISHED:COMPLETED", first["cause"]
-            folder = session.download_job_result(first["job_id"], tmp_path / "results").path
-            with TensorFile.open(folder / "FL_global_model.safetensors") as model:
-                assert np.array(model["w"]).tolist() == [1, 1, 7]
             wrong = write_job(tmp_path / "wrong", script, rounds=1, sites=["site-1"], args=[secret_ref("TOKNE")])
             second = session.wait_for_job(session.submit_job(wrong), timeout=60)
         assert second["cause"]["message"] == "site-1 has no secret 'TOKNE' for study 'default'"
         files = [path for path in (tmp_path / "federation").rglob("*") if path.is_file()]
-        assert [path for path in files if b"t-12345" in path.read_bytes()] == []
+        assert [path for path in files if any(one in path.read_bytes() for one in (b"t-12345", b"f-67890"))] == []
 
 
 def test_a_framework_that_no_site_has_is_said_before_anything_is_started(running: Federation, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flpoc.models.checksums import sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.simulate import run as simulate
 
-from .federation import Federation, write_job
+from .federation import Federation, federation, write_job
 
 #: A model of some size, so that nothing of it rides in a message; every site pulls it to its own number.
 SCRIPT = """
@@ -52,14 +52,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, checkpoints: Path) -> Iterator[Federation]:
-    found = Federation(tmp_path_factory.mktemp("flows"), sites=3)
-    try:
-        found.write_policy("server", checkpoints=[str(checkpoints)])
-        found.start()
-        found.ready()
+    policies = {"server": {"checkpoints": [str(checkpoints)]}}
+    with federation(tmp_path_factory.mktemp("flows"), 3, policies=policies) as found:
         yield found
-    finally:
-        found.close()
 
 
 def run(
@@ -195,6 +190,21 @@ def test_a_site_that_is_too_late_with_its_judgement_is_left_out(running: Federat
     assert "site-1" in found["site-1"]
     assert "site-1" not in found["site-2"]
     assert "server" in found["site-2"]
+
+
+def test_a_site_without_a_model_of_its_own_says_so_and_judges_those_of_others(
+    running: Federation, tmp_path: Path
+) -> None:
+    poor = SCRIPT.replace(
+        "if flare.is_submit_model():", "if flare.is_submit_model():\n            if site == 2: continue", 1
+    )
+    # far longer than anybody waits here
+    workflow = {"name": "cross_site_evaluation", "submit_model_timeout": 3600.0}
+    meta, results = run(running, tmp_path, workflow=workflow, rounds=1, script=poor)
+    assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
+    assert report(results)["site-2"] == {f"site-{number}": {"score": 200 + number} for number in (1, 3)}
+    outcome = simulate(tmp_path / "job", sites=running.sites, workers=2, workspace=tmp_path / "simulated")
+    assert report(outcome.results) == report(results)
 
 
 def test_sites_can_be_compared_without_a_model_of_the_server(running: Federation, tmp_path: Path) -> None:

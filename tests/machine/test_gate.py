@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from flpoc.jobs.states import Cause
-from flpoc.models.tensors import TensorFile, write_tensors
+from flpoc.models.tensors import write_tensors
 from flpoc.provision.building import provision
 from flpoc.provision.project_rules import sample_project
 
@@ -274,12 +274,6 @@ def clipped(step: dict[str, Any], bound: float) -> dict[str, Any]:
     return {name: value * bound / norm for name, value in step.items()}
 
 
-def final_model(running: Federation, job: str, folder: Path) -> dict[str, Any]:
-    with running.session() as session:
-        path = session.download_job_result(job, folder).path / "FL_global_model.safetensors"
-    return dict(TensorFile.open(path).arrays())
-
-
 def test_the_model_is_the_mean_of_what_the_jobs_filter_left(running: Filtered, tmp_path: Path) -> None:
     job = begin(running, tmp_path, filters=[{"name": "clip", "settings": {"norm": 2.5}}])
     meta = completed(running, job)
@@ -288,7 +282,7 @@ def test_the_model_is_the_mean_of_what_the_jobs_filter_left(running: Filtered, t
     for number in range(2):
         one, two = (clipped(own_step(site, number, model), 2.5) for site in ("site-1", "site-2"))
         model = {name: value + (3 * one[name] + 5 * two[name]) / 8 for name, value in model.items()}
-    found = final_model(running, job, tmp_path / "out")
+    found = running.final_model(job, tmp_path / "out")
     assert found.keys() == model.keys()
     for name, value in model.items():
         assert np.allclose(found[name], value, rtol=1e-12, atol=1e-12)
@@ -307,7 +301,7 @@ def test_a_sites_own_filters_come_last_and_cannot_be_left_out(running: Filtered,
     finally:
         running.demand("site-2")
         running.again("site-2")
-    step, model = own_step("site-1", 0, START), final_model(running, plain, tmp_path / "out")
+    step, model = own_step("site-1", 0, START), running.final_model(plain, tmp_path / "out")
     second = {name: (8 * (model[name] - value) - 3 * step[name]) / 5 for name, value in START.items()}
     assert np.sqrt(sum((value**2).sum() for value in second.values())) == pytest.approx(1.0)
     assert [one["metrics"] for one in meta["rounds"]] == [{}]  # site-2 keeps its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from flpoc.models.tensors import TensorFile, write_tensors
+from flpoc.models.tensors import write_tensors
 
-from .federation import Federation, write_job
+from .federation import Federation, federation, write_job
 
 #: Longer than the name of a socket may be.
 DEEP = "a-workspace-that-lies-deep/below-many-folders/of-a-shared-file-system/of-a-large-organisation/and-its-lab"
@@ -81,15 +80,12 @@ GOES_ON = """
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     place = tmp_path_factory.mktemp("t") / DEEP
     place.mkdir(parents=True)
-    found = Federation(place, 1, ("local", "torch"))
-    found.write_policy("site-1", launcher_settings={"confine": "always"})
-    found.write_policy("server", checkpoints=[str(place / "checkpoints")])
-    try:
-        found.start()
-        found.ready()
+    policies: dict[str, dict[str, Any]] = {
+        "site-1": {"launcher_settings": {"confine": "always"}},
+        "server": {"checkpoints": [str(place / "checkpoints")]},
+    }
+    with federation(place, 1, ("local", "torch"), policies=policies) as found:
         yield found
-    finally:
-        found.close()
 
 
 def job(folder: Path, script: str, **settings: Any) -> Path:
@@ -99,12 +95,8 @@ def job(folder: Path, script: str, **settings: Any) -> Path:
 
 def final(running: Federation, folder: Path) -> dict[str, Any]:
     """Run the job in a folder to its end; gives the final model."""
-    with running.session() as session:
-        meta = session.wait_for_job(session.submit_job(folder), timeout=150)
-        assert meta["status"] == "FINISHED:COMPLETED", json.dumps(meta["cause"], indent=1)
-        results = session.download_job_result(meta["job_id"], folder / "out").path
-    with TensorFile.open(results / "FL_global_model.safetensors") as model:
-        return {name: np.array(model[name]).tolist() for name in model}
+    meta = running.completed(folder, timeout=150)
+    return {name: array.tolist() for name, array in running.final_model(meta["job_id"], folder / "out").items()}
 
 
 def test_other_processes_share_with_a_confined_script_however_deep_the_workspace_lies(

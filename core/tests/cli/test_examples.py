@@ -25,7 +25,7 @@ SELF_SUFFICIENT = ("completion", "plugins", "recipe", "version")
 OF_FILES = ("cert", "package", "preflight-check", "provision")
 #: Commands that need a few folders, or a proof of concept that does not run; see ``surroundings``.
 LOCAL = (
-    "flpoc config list", "flpoc config inspect", "flpoc job create", "flpoc job list-templates",
+    "flpoc config list", "flpoc config inspect", "flpoc job check", "flpoc job create", "flpoc job list-templates",
     "flpoc job show-variables", "flpoc poc add-site", "flpoc poc add-user", "flpoc poc config", "flpoc poc prepare",
     "flpoc poc prepare-jobs-dir",
 )  # fmt: skip

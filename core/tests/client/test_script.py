@@ -13,6 +13,7 @@ import pytest
 import flpoc.client as flare
 from flpoc.client import api
 from flpoc.errors import UsageError
+from flpoc.models.tensors import narrow
 from flpoc.wire.trainer_messages import Over
 
 ONES = np.ones(2, np.float32)
@@ -167,19 +168,62 @@ def test_what_a_function_would_have_asked_next_is_handled_too(owner: Any) -> Non
     assert [(one.evaluates, one.submits) for one in owner.submitted] == [(False, False), (True, False)]
 
 
-def test_a_site_without_a_model_of_its_own_goes_on_to_the_next_task(owner: Any, monkeypatch) -> None:
-    monkeypatch.setattr("flpoc.client.script.AGAIN", 0.01)
-    script = owner.script(owner.give(0, "submit_model"))
+def test_a_site_without_a_model_of_its_own_says_so_at_once_by_going_on(owner: Any, capsys: Any) -> None:
+    owner.script(owner.give(0, "submit_model", w=ONES), owner.give(1, "evaluate", w=ONES))
     asked = 0
     while flare.is_running():
         if flare.is_submit_model():
             asked += 1
-            if asked == 3:
-                script.take(owner.give(1, "evaluate", w=ONES))
         elif flare.is_evaluate():
             flare.send(flare.FLModel(metrics={"accuracy": 1.0}))
-    assert asked == 3
-    assert [one.kind for one in owner.submitted] == ["evaluate"]
+    assert asked == 1
+    assert [(one.kind, one.submits) for one in owner.submitted] == [("submit_model", True), ("evaluate", True)]
+    assert owner.answer(0) == {}
+    assert "round 1: this site has no model of its own" in capsys.readouterr().err
+
+
+def test_optimizer_params_stay_and_it_is_said_once(owner: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    owner.script(owner.give(0, w=ONES), owner.give(1, w=ONES))
+    while flare.is_running():
+        flare.receive()
+        flare.send(answer(optimizer_params={"momentum": ONES}))
+    assert [set(owner.answer(one)) for one in (0, 1)] == [{"w"}, {"w"}]
+    said = capsys.readouterr().err
+    assert said.count("optimizer_params are not sent") == 1
+    assert "flare.state_dir()" in said
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "said"),
+    [
+        (ONES, ONES.astype(np.float64), "'w' was received as float32 and is now float64: dtypes must stay"),
+        (ONES, [1.0, 2.0], "'w' was received as float32 and is now float64: dtypes must stay"),
+        (ONES.astype(np.float16), ONES, "'w' was received as float16 and is now float32: dtypes must stay"),
+        (narrow(ONES), ONES, "'w' was received as bfloat16 and is now float32: dtypes must stay"),
+        (ONES.astype(np.int64), ONES.astype(np.float64), "'w' was received as int64 and is now float64"),
+    ],
+)
+@pytest.mark.parametrize("transfer_type", ["FULL", "DIFF"])
+@pytest.mark.parametrize("kind", ["train", "submit_model"])
+def test_another_dtype_is_told_where_it_is_sent_and_how_it_is_mended(
+    owner: Any, received: Any, sent: Any, said: str, transfer_type: str, kind: str
+) -> None:
+    owner.script(owner.give(0, kind, w=received), transfer_type=transfer_type)
+    flare.receive()
+    with pytest.raises(UsageError) as caught:
+        flare.send(flare.FLModel(params={"w": sent}))
+    assert said in caught.value.message
+    assert "convert it before flare.send(), like array.astype(" in caught.value.hint
+    assert owner.submitted == []
+
+
+def test_a_change_that_a_script_has_computed_keeps_its_dtypes_too(owner: Any) -> None:
+    owner.script(owner.give(0, w=ONES))
+    flare.receive()
+    with pytest.raises(UsageError, match="'w' was received as float32 and is now float64"):
+        flare.send(flare.FLModel(params={"w": np.zeros(2)}, params_type="DIFF"))
+    flare.send(flare.FLModel(params={"w": np.zeros(2, ">f4")}, params_type="DIFF"))
+    assert owner.answer()["w"].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "submit_model"])

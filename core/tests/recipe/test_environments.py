@@ -326,6 +326,7 @@ def test_a_misspelt_site_is_refused_in_a_poc_of_a_project_file(project, home, tm
     env = PocEnv(project_conf_path=str(written))
     with pytest.raises(ValueError, match=r"aggregation_weights: 'nroth' .* did you mean 'north'\? known: north, south"):
         recipe(aggregation_weights={"nroth": 2.0}).execute(env)
+    assert env.workspace is None
 
 
 @pytest.mark.parametrize("where", MISSPELT)

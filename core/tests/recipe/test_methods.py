@@ -18,6 +18,7 @@ from flpoc.recipe.utils import (
     set_per_site_config,
     set_recipe_meta,
 )  # fmt: skip
+from flpoc.simulate.order import read
 from flpoc.tracking import TrackerSpec
 
 
@@ -47,13 +48,31 @@ def test_what_a_site_must_have(recipe):
     scripts = recipe.job.settings["scripts"]
     assert (scripts["@default"]["cpus"], scripts["site-1"]["gpus"], scripts["site-1"]["memory_gib"]) == (0.5, 1, 2.0)
     assert scripts["site-1"]["script"] == "train.py"
+    set_recipe_meta(recipe, "resource_spec", {"site-1": {"num_of_cpus": 2, "memory": "512Mi"}})
+    assert (scripts["site-1"]["cpus"], scripts["site-1"]["memory_gib"], scripts["site-1"]["gpus"]) == (2.0, 0.5, 1)
+
+
+def test_in_which_image_a_script_runs(recipe):
+    set_recipe_meta(recipe, "launcher_spec", {"default": {"docker": {"image": "lab/torch:1"}}})
+    set_recipe_meta(recipe, "launcher_spec", {"site-1": {"docker": {"image": "lab/torch:2"}}})
+    _, spec = read(recipe.export("jobs"))
+    assert [spec.script_for(site).image for site in ("site-1", "site-2")] == ["lab/torch:2", "lab/torch:1"]
 
 
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
         ("colour", 1, "key: 'colour' is none of resource_spec"),
-        ("launcher_spec", {}, "each site's policy decides it"),
+        ("launcher_spec", {"a": {"slurm": {}}}, "launcher_spec.a: each site's policy decides its launcher"),
+        (
+            "launcher_spec",
+            {"a": {"docker": {"shm_size": "1g"}}},
+            "'shm_size' is not part of a job .* launcher settings",
+        ),
+        ("launcher_spec", {"a": {"docker": {"num_of_gpus": 1}}}, "'num_of_gpus' is not part .* resource_spec says"),
+        ("launcher_spec", {"a": {"docker": {"image": 3}}}, "launcher_spec.a.docker.image: wanted is a text"),
+        ("resource_spec", {"a": {"memory": "8"}}, "resource_spec.a.memory: '8' is no amount of memory like '8Gi'"),
+        ("resource_spec", {"a": {"memory": "0Gi"}}, "resource_spec.a.memory: 0"),
         ("SCOPE", "x", "each site's policy decides it"),
         ("CUSTOM_PROPS", {}, "add_client_config"),
         ("resource_spec", {"a": {"gpu": 1}}, "did you mean 'gpus'"),

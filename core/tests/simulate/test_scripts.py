@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from flpoc.errors import JobError
+from flpoc.jobs.secrets import secret_file_ref, secret_ref
 from flpoc.simulate import run
 
 WAYS: dict[str, dict[str, Any]] = {"own": {"workers": 3}, "shared": {"workers": 2}, "here": {"in_process": True}}
@@ -63,6 +65,45 @@ def test_what_is_sent_can_be_a_change(simulation, how):
     (folder / "job.json").write_text(json.dumps(data))
     outcome = run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
     assert outcome.cause is None
+
+
+@ways
+def test_a_script_gets_secrets_of_the_place_where_it_is_simulated(simulation, monkeypatch, how):
+    (simulation.folder / "token").write_text("f-2\n")
+    monkeypatch.setenv("TOKEN", "t-1")
+    named = [secret_ref("TOKEN"), secret_file_ref(str(simulation.folder / "token"))]
+    body = """
+        assert sys.argv[1:] == ["t-1", "f-2"], sys.argv
+        assert flare.get_config()["both"] == "t-1 f-2"
+    """
+    folder = simulation.write(body, scripts={"@default": {"script": "train.py", "args": named}})
+    said = json.loads((folder / "job.json").read_text())
+    del said["script"]
+    (folder / "job.json").write_text(json.dumps(said))
+    config = {"client": {"@default": {"both": " ".join(named)}}}
+    (folder / "code" / "flpoc_config.json").write_text(json.dumps(config))
+    outcome = run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
+    assert outcome.cause is None
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(JobError, match="there is no secret 'TOKEN' here"):
+        run(folder, sites=["site-1", "site-2", "site-3"], workspace=simulation.root, **how)
+
+
+@pytest.mark.parametrize("sites", [3, 70])
+def test_a_site_without_a_model_of_its_own_is_not_waited_for(simulation, sites):
+    body = """
+        if flare.is_evaluate():
+            flare.send(flare.FLModel(metrics={"mean": float(model.params["w"].mean())}))
+            continue
+        if flare.is_submit_model():
+            if site == "site-2":
+                flare.send(flare.FLModel(params={"w": np.full(50, 2.0)}))
+            continue
+    """
+    outcome = simulation.run(body, sites=sites, how={"workers": 2}, workflow="cross_site_evaluation", rounds=1)
+    assert outcome.cause is None
+    found = json.loads((outcome.results / "cross_site_val" / "cross_val_results.json").read_text())
+    assert found == {f"site-{site}": {"site-2": {"mean": 2.0}} for site in range(1, sites + 1)}
 
 
 @pytest.mark.parametrize("how", [WAYS["own"], WAYS["shared"]], ids=["own", "shared"])

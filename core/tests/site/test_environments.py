@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flpoc.errors import AuthError, ConfigError, JobError
-from flpoc.jobs.secrets import secret_ref
+from flpoc.jobs.secrets import file_variable, secret_file_ref, secret_ref
 from flpoc.jobs.spec import JobSpec, ScriptSpec
 from flpoc.site.environments import environments
 
@@ -51,6 +51,17 @@ def test_a_job_of_a_study_that_has_not_the_secret_is_refused(tmp_path: Path) -> 
             found.refuse_unknown(job(study, secret_ref(name)), "site-1")
 
 
+def test_files_that_jobs_may_name_are_granted_one_by_one(tmp_path: Path) -> None:
+    token = str(tmp_path / "token")
+    Path(token).write_text("t-1\n")
+    found = environments({"lung": {"secret_files": [token]}})
+    assert found.of("lung").read("site-1") == {file_variable(token): "t-1"}
+    found.refuse_unknown(job("lung", secret_file_ref(token)), "site-1")
+    for study, path in (("default", token), ("lung", f"{token}s"), ("lung", str(tmp_path))):
+        with pytest.raises(AuthError, match=f"site-1 has no secret file '{path}' for study '{study}'"):
+            found.refuse_unknown(job(study, secret_file_ref(path)), "site-1")
+
+
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
@@ -59,6 +70,8 @@ def test_a_job_of_a_study_that_has_not_the_secret_is_refused(tmp_path: Path) -> 
         ({"lung": {"secrets": {"LD_PRELOAD": "/x"}}}, "'LD_PRELOAD' cannot be set"),
         ({"lung": {"env": {"a b": "/x"}}}, "'a b' cannot be set"),
         ({"lung": {"secrets": {"TOKEN": "token"}}}, "'token' is not an absolute path"),
+        ({"lung": {"secret_files": ["token"]}}, "'token' is no path that a job can name"),
+        ({"lung": {"secret_files": ["/a/../b"]}}, "'/a/../b' is no path that a job can name"),
         ({"lung": {"env": {"A": "x"}, "secrets": {"A": "/x"}}}, "'A' is both in env and in secrets"),
         ({"lung": {"secret": {}}}, "secret"),
         ({"lung": {"env": {"A": 1}}}, "env"),

@@ -176,3 +176,20 @@ def test_an_evaluation_alone_can_be_of_the_sites_models_or_of_the_servers(tmp_pa
     }
     with pytest.raises(JobError, match="there is no model to judge"):
         rehearsed(tmp_path / "none").run(made("cross_site_evaluation", site_models=False))
+
+
+def test_a_site_without_a_model_of_its_own_judges_those_of_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poor(task: Task) -> Reply:
+        return Reply() if (task.site, task.kind) == ("site-2", "submit_model") else script(task)
+
+    make = made("fedavg", evaluate_final=False, cross_site_evaluation={})
+    done = rehearsed(tmp_path, poor, submits=True).run(make)
+    assert results(done) == {"site-1": {"server": 103, "site-1": 121}, "site-2": {"server": 203, "site-1": 221}}
+    assert "site-2 has no model of its own" in caplog.text
+
+
+def test_an_evaluation_for_which_nobody_has_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="there is no model to judge: no site has sent one"):
+        rehearsed(tmp_path, lambda _: Reply()).run(made("cross_site_evaluation"))

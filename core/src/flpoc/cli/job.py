@@ -8,6 +8,7 @@ from flpoc.cli.command import Group
 
 _TABLE = (
     ("abort", "flpoc.cli.job_change:abort", "End a job that has not ended."),
+    ("check", "flpoc.cli.job_check:check", "Check a job, without a server; also whether it can be repeated."),
     ("clone", "flpoc.cli.job_operate:clone", "Submit a copy of a job as your own."),
     ("create", "flpoc.cli.job_templates:create", "Make a job folder from a template."),
     ("delete", "flpoc.cli.job_change:delete", "Delete a job that has ended, and all that is kept of it."),

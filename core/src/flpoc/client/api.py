@@ -121,7 +121,8 @@ def send(model: FLModel, clear_cache: bool = True) -> None:
     For a training task ``params`` must have the names, shapes and dtypes of
     the model received: arrays by name, or what a plugin of the project can
     make arrays of, such as a model of a framework. ``metrics`` are numbers about the *received* model.
-    ``meta["NUM_STEPS_CURRENT_ROUND"]`` is the weight; 1 if it is not given. ``optimizer_params`` stay here.
+    ``meta["NUM_STEPS_CURRENT_ROUND"]`` is the weight; 1 if it is not given. ``optimizer_params`` stay here: keep
+    what an optimiser needs in :func:`state_dir`.
 
     If the job says ``transfer_type = "DIFF"``, a model is sent as its difference from the one received; one that is
     marked as DIFF itself goes as it is.
@@ -168,7 +169,7 @@ def is_submit_model() -> bool:
     """Whether the current task is to send the site's own best model.
 
     A script that asks is taken to handle it, as with :func:`is_evaluate`: its models are compared across sites, if the
-    job says so.
+    job says so. One that goes on to the next task without an answer has no model of its own: nobody waits for it.
     """
     return _is_task("is_submit_model", sys._getframe(1))
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from flpoc.jobs.names import CONFIG
 from flpoc.jobs.secrets import with_secrets
-
-#: The file, in the folder of the job's code.
-CONFIG: Final = "flpoc_config.json"
 
 
 def configured(site: str) -> dict[str, Any]:

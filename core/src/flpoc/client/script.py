@@ -17,6 +17,7 @@ from flpoc.client.blame import blame
 from flpoc.client.foreign import Adapters
 from flpoc.client.keepsakes import unpack_state
 from flpoc.client.memory import give_back
+from flpoc.client.outgoing import outgoing
 from flpoc.errors import ResourceError, UsageError
 from flpoc.models.flmodel import FLModel, MetaKey, ParamsType
 from flpoc.wire.owner import Owner
@@ -25,8 +26,6 @@ from flpoc.wire.vocabulary import PHASES, MetricRow
 
 #: Seconds after which an update is written again that a full disk has refused.
 ROOM_AGAIN = 2.0
-#: Seconds after which a script that passes a task by is given it again: as long as it asks, it is alive.
-AGAIN = 1.0
 #: How a script answers a task of each kind.
 _SERVED = {
     "train": "if flare.is_train(): ... flare.send(flare.FLModel(params=...))",
@@ -86,8 +85,8 @@ class Script:
         self._file = -1  # the model's file of the task at hand: whoever gave it may delete it
         self._model: FLModel | None = None
         self._state: Path | None = None
-        self._received = self._sent = self._passed = -1
-        self._over = self._answered = False
+        self._received = self._sent = -1
+        self._over = self._answered = self._said = False
         self._evaluates = self._submits = False
         self._asked: set[str] = set()  # which kinds of task the script has asked for while it has this one
         self._answers = 0
@@ -186,14 +185,11 @@ class Script:
         raise UsageError(f"round {given.round + 1}: {said}", hint=_SERVED[given.kind])
 
     def _pass_by(self, given: Give) -> None:
-        """Leave a task that need not be answered, once there is another; until then it is given again."""
-        if self._passed != given.round:
-            self._passed = given.round
-            print(f"flpoc: round {given.round + 1}: no model of this site's own is sent", file=sys.stderr)
-        with self._news:
-            goes_on = self._news.wait_for(lambda: self._offered is not None or self._over, AGAIN)
-        if goes_on:
-            self._forget()
+        """Answer that this site has no model of its own: without tensors."""
+        print(f"flpoc: round {given.round + 1}: this site has no model of its own", file=sys.stderr)
+        if self._offered is None:
+            self._hand_over(given, FLModel(), {}, ParamsType.FULL)
+        self._done(clear=True)
 
     def receive(self, timeout: float | None) -> FLModel | None:
         given = self._await_task(timeout)
@@ -271,12 +267,18 @@ class Script:
                 self._file = -1
 
     def _submit(self, model: FLModel, given: Give) -> None:
+        params, kind = outgoing(model, given, self.start, self.adapters, self._file)
+        if model.optimizer_params and not self._said:
+            self._said = True
+            print("flpoc: optimizer_params are not sent; keep them in flare.state_dir()", file=sys.stderr)
+        self._hand_over(given, model, params, kind)
+
+    def _hand_over(self, given: Give, model: FLModel, params: Mapping[str, Any], kind: ParamsType) -> None:
         from flpoc.models.tensors import write_tensors
 
         name = f"update.{given.round}.safetensors"
         path = self._folder / name
         path.unlink(missing_ok=True)
-        params, kind = self._params(model, given)
         while True:
             try:
                 written = write_tensors(path, params)
@@ -299,32 +301,6 @@ class Script:
         print(f"flpoc: {why}; tried again in {seconds:g} s", file=sys.stderr)
         with self._news:
             return self._news.wait_for(lambda: self._over or self._offered is not None, seconds)
-
-    def _params(self, model: FLModel, given: Give) -> tuple[Mapping[str, Any], ParamsType]:
-        """What is sent as the model, and whether it is one or a change of one."""
-        kind = ParamsType(model.params_type or ParamsType.FULL)
-        if model.params is not None and not (isinstance(model.params, Mapping) and not model.params):
-            arrays = self.adapters.arrays(model.params)
-            if given.kind == "train" and kind is ParamsType.FULL and self.start.transfer_type == "DIFF":
-                return self._difference(arrays)
-            return arrays, kind
-        if given.kind != "evaluate":
-            what = "a training result" if given.kind == "train" else "the site's own model"
-            raise UsageError(f"round {given.round + 1}: flare.send() of {what} without params")
-        if not model.metrics:
-            raise UsageError(f"round {given.round + 1}: flare.send() of an evaluation without metrics")
-        return {}, kind
-
-    def _difference(self, arrays: Mapping[str, Any]) -> tuple[Mapping[str, Any], ParamsType]:
-        """What has changed since the model was received; all of it where none was."""
-        if self._file < 0:
-            return arrays, ParamsType.FULL
-        from flpoc.client.difference import difference
-        from flpoc.models.tensors import TensorFile
-
-        # from the file: the arrays that were received may have been changed in place
-        with TensorFile.open(self._file) as received:
-            return difference(arrays, received), ParamsType.DIFF
 
     # -- what else a script may ask and say
 

@@ -11,7 +11,7 @@ from flpoc.errors import ConfigError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.names import JOB_NAME, SITE_NAME, STUDY_NAME
 from flpoc.jobs.paths import FileEntry, below_code
-from flpoc.jobs.secrets import secrets_in
+from flpoc.jobs.secrets import keeps_place
 from flpoc.launching import IMAGE_NAME
 from flpoc.tracking import TrackerSpec
 
@@ -124,7 +124,7 @@ class ScriptSpec:
     cuda_empty_cache: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if self.command and secrets_in(self.args):
+        if self.command and keeps_place(self.args):
             raise ValueError("args: secrets are given to scripts that flpoc starts itself, not through a command")
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from flpoc.aggregating import ModelAggregator
 from flpoc.filtering import FilterSpec
-from flpoc.jobs.secrets import secret_ref
+from flpoc.jobs.secrets import secret_file_ref, secret_ref
 from flpoc.recipe.cyclic import CyclicRecipe
 from flpoc.recipe.described import DescribedModel
 from flpoc.recipe.entry import RecipeEntry
@@ -42,5 +42,5 @@ __all__ = [
     "CyclicRecipe", "DataKind", "DescribedModel", "ExchangeFormat", "ExecEnv", "FedAvgRecipe", "FedOptRecipe",
     "FedProxRecipe", "FilterSpec", "FrameworkType", "Job", "ModelAggregator", "ModelPersistor",
     "NumpyCrossSiteEvalRecipe", "NumpyFedAvgRecipe", "PocEnv", "ProdEnv", "Recipe", "RecipeEntry", "Run", "SimEnv",
-    "TransferType", "add_export_options", "secret_ref",
+    "TransferType", "add_export_options", "secret_file_ref", "secret_ref",
 ]  # fmt: skip

@@ -11,9 +11,9 @@ from typing import Any, Final
 import attrs
 
 from flpoc.aggregating import ModelAggregator
-from flpoc.client.configured import CONFIG
 from flpoc.errors import FlpocError
 from flpoc.filtering import FilterSpec
+from flpoc.jobs.names import CONFIG
 from flpoc.recipe.bundling import bundle, script_there, there
 from flpoc.recipe.objects import WrittenObject, written
 from flpoc.recipe.parameters import json_text, keyed, plain

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from flpoc.jobs.secrets import secrets_in
+from flpoc.jobs.secrets import keeps_place
 
 if TYPE_CHECKING:
     from flpoc.recipe.job import Job
@@ -39,7 +39,7 @@ def _secrets(value: Any, where: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             here = f"{where}.{key}" if where else str(key)
-            if _KEY.search(str(key)) and isinstance(inner, str) and inner and not secrets_in([inner]):
+            if _KEY.search(str(key)) and isinstance(inner, str) and inner and not keeps_place([inner]):
                 yield here
             else:
                 yield from _secrets(inner, here)
@@ -53,7 +53,7 @@ def _secrets(value: Any, where: str) -> Iterator[str]:
                 and option.startswith("-")
                 and _KEY.search(option)
                 and given
-                and not secrets_in([given])
+                and not keeps_place([given])
             ):
                 yield f"{where} {option}"
             else:

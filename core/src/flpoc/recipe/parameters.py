@@ -85,8 +85,7 @@ def word(name: str, value: Any, kind: type[enum.StrEnum]) -> str:
     """One of the words of *kind*, as plain text."""
     known = [str(one) for one in kind]
     if not isinstance(value, str) or value not in known:
-        guess = did_you_mean(str(value), known)
-        raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}" + (f"; {guess}" if guess else ""))
+        raise ValueError(f"{name}: {value!r} is none of {', '.join(known)}")
     return str(value)
 
 

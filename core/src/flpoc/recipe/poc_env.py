@@ -84,14 +84,11 @@ class PocEnv(ExecEnv):
     def deploy(self, job: Job) -> str:
         """Prepare and start the POC where that is not done, and submit *job*; gives its id."""
         missing_scripts(job)
-        if self._wanted.project_file is None:
-            check_sites(job, self._wanted.sites)
+        check_sites(job, self._sites())
         with self._lock:
             did_run = self._runs
             try:
                 remote = self._started(job.of_workflow.get("initial_checkpoint", ""))
-                if self._wanted.project_file is not None:
-                    check_sites(job, self._sites_of_project())
                 return remote.submit(job)
             except BaseException:
                 if not did_run:
@@ -171,11 +168,13 @@ class PocEnv(ExecEnv):
             atexit.register(self._say_that_it_runs)
         return self._remote
 
-    def _sites_of_project(self) -> list[str]:
-        from flpoc import poc
+    def _sites(self) -> Sequence[str]:
+        if self._wanted.project_file is None:
+            return self._wanted.sites
+        from flpoc.provision.project_file import read_project
 
-        assert self.workspace is not None
-        return [one.name for one in poc.open_workspace(self.workspace).project.sites]
+        project, _ = read_project(self._wanted.project_file)
+        return [one.name for one in project.sites]
 
     def _configuration(self) -> Configuration:
         """The user's configuration as it is, which is written to a file of our own."""

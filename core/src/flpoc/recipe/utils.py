@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,8 +16,10 @@ _EVALUATION: Final = "cross_site_evaluation"
 _META: Final = ("resource_spec", "launcher_spec", "scope", "custom_props")
 #: What a site must have for a script, and how other systems call it.
 _NEEDS: Final = {
-    "cpus": "cpus", "memory_gib": "memory_gib", "gpus": "gpus", "num_of_gpus": "gpus", "num_gpus": "gpus",
+    "cpus": "cpus", "memory_gib": "memory_gib", "gpus": "gpus", "num_of_cpus": "cpus", "memory": "memory_gib",
+    "num_of_gpus": "gpus", "num_gpus": "gpus",
 }  # fmt: skip
+_AMOUNT: Final = re.compile(r"(\d+(?:\.\d+)?)(Mi|Gi|Ti)")
 
 
 def add_cross_site_evaluation(
@@ -131,7 +134,11 @@ def set_per_site_config(recipe: Recipe, config: Mapping[str, Mapping[str, Any]])
 
 
 def set_recipe_meta(recipe: Recipe, key: str, value: Any) -> None:
-    """Say what a site must have to take part: ``resource_spec``, ``{site or "@default": {cpus, memory_gib, gpus}}``.
+    """Say what a site must have to take part, or in which image it runs the script.
+
+    ``resource_spec`` is ``{site or "@default": {cpus, memory_gib, gpus}}``; ``num_of_cpus``, ``num_of_gpus`` and
+    ``memory`` (like ``"8Gi"``) say the same. ``launcher_spec`` is ``{site or "@default": {"docker": {"image": ...}}}``:
+    sites whose launcher has images use it if their policy allows it, others run the script as it is.
 
     Raises:
         ValueError: It is another key (what a site's launcher and scope are, its policy decides), or cannot be used.
@@ -139,15 +146,46 @@ def set_recipe_meta(recipe: Recipe, key: str, value: Any) -> None:
     said = str(key).lower()
     if said not in _META:
         raise ValueError(f"key: {key!r} is none of {', '.join(_META)}")
-    if said != "resource_spec":
+    if said in ("scope", "custom_props"):
         cure = "say it with add_client_config" if said == "custom_props" else "each site's policy decides it"
         raise ValueError(f"key: {said} is not part of a job here: {cure}")
+    read = _resources if said == "resource_spec" else _image
     scripts = recipe.job.settings.get("scripts", {})
-    wanted = {"@default" if site == "default" else site: needs for site, needs in keyed("resource_spec", value).items()}
+    wanted = {"@default" if site == "default" else site: needs for site, needs in keyed(said, value).items()}
     for site, needs in sorted(wanted.items()):
         if site not in scripts and "@default" not in scripts:
-            raise ValueError(f"resource_spec: nothing is said for {site!r}")
+            raise ValueError(f"{said}: nothing is said for {site!r}")
         entry = scripts.setdefault(site, dict(scripts.get("@default", {})))
-        for name, amount in keyed(f"resource_spec.{site}", needs, _NEEDS).items():
-            where = f"resource_spec.{site}.{name}"
-            entry[_NEEDS[name]] = whole(where, amount, 0) if _NEEDS[name] == "gpus" else number(where, amount, above=0)
+        entry |= read(f"{said}.{site}", needs)
+
+
+def _resources(where: str, needs: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, amount in keyed(where, needs, _NEEDS).items():
+        here, known = f"{where}.{name}", _NEEDS[name]
+        said = _gibibytes(here, amount) if name == "memory" else amount
+        found[known] = whole(here, said, 0) if known == "gpus" else number(here, said, above=0)
+    return found
+
+
+def _gibibytes(where: str, amount: Any) -> float:
+    """``8Gi`` as 8.0."""
+    found = _AMOUNT.fullmatch(amount) if isinstance(amount, str) else None
+    if found is None:
+        raise ValueError(f"{where}: {amount!r} is no amount of memory like '8Gi', '512Mi' or '1Ti'")
+    return float(found[1]) * {"Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0}[found[2]]
+
+
+def _image(where: str, launchers: Any) -> dict[str, Any]:
+    found = keyed(where, launchers)
+    if set(found) - {"docker"}:
+        raise ValueError(
+            f"{where}: each site's policy decides its launcher; a job can say {{'docker': {{'image': ...}}}}"
+        )
+    of_docker = keyed(f"{where}.docker", found.get("docker", {}))
+    if other := sorted(set(of_docker) - {"image"}):
+        cure = (
+            "resource_spec says what a script needs" if "gpu" in other[0] else "the site's launcher settings decide it"
+        )
+        raise ValueError(f"{where}.docker: {other[0]!r} is not part of a job here: {cure}")
+    return {name: text(f"{where}.docker.{name}", image) for name, image in of_docker.items()}

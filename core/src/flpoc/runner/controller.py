@@ -114,7 +114,7 @@ class Controller(Federation):
         handed = (named.file, named.size, named.checksum)
         result = self._ask(Assign(round_number, kind, asked, given is not None, (), *handed, dict(meta or {}), within))
         if kind != "evaluate" and not (self.job.partial and given is not None):
-            check_alike(result.updates)
+            check_alike(result.updates, kind)
         return result
 
     def visit(

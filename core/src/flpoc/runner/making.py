@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flpoc.aggregating import Update
 from flpoc.errors import IntegrityError, PluginError
 from flpoc.plugins import Plugins
 
+if TYPE_CHECKING:
+    from flpoc.wire.vocabulary import TaskKind
 
-def check_alike(updates: tuple[Update, ...]) -> None:
+
+def check_alike(updates: tuple[Update, ...], kind: TaskKind) -> None:
     """In a round without a model, the first site in order says what tensors there are."""
+    if kind == "submit_model":
+        updates = tuple(update for update in updates if update.model.header.tensors)
     for update in updates[1:]:
         if difference := updates[0].model.header.same_layout(update.model.header):
             raise IntegrityError(f"{update.site} sent other tensors than {updates[0].site}: {difference}")

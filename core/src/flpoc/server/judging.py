@@ -30,6 +30,11 @@ def check_layout(header: Header, params_type: str, given: Header | None, *, know
         raise IntegrityError(f"not the tensors of the model that was sent: {difference}")
 
 
+def has_model(kind: str, header: Header) -> bool:
+    """Whether an answer brings a model: an evaluation has none, nor has a site that has no model of its own."""
+    return kind != "evaluate" and (kind != "submit_model" or bool(header.tensors))
+
+
 def check_kind(kind: str, asked: str) -> None:
     """Whether an answer is to the task that was given.
 

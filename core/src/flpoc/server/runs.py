@@ -24,7 +24,7 @@ from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
-from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
+from flpoc.server.judging import check_kind, check_layout, has_model, nothing_came, rejected
 from flpoc.server.models import (
     Model,
     check_room,
@@ -315,7 +315,7 @@ class Run:
         try:
             if assign is not None:
                 check_kind(facts.kind, assign.kind)
-            if facts.kind != "evaluate":
+            if has_model(facts.kind, header):
                 self._check_layout(header, facts.params_type)
         except IntegrityError:
             path.unlink(missing_ok=True)

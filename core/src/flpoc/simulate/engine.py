@@ -15,6 +15,7 @@ from flpoc.aggregating import Aggregator
 from flpoc.client.blame import blame
 from flpoc.configuration import Configuration
 from flpoc.errors import FlpocError, UsageError
+from flpoc.jobs.secrets import with_secrets
 from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins, PluginState
@@ -66,10 +67,13 @@ def simulate(
         FlpocError: The job is wrong; nothing was run.
     """
     folder, spec = orders.read(Path(order.folder))
+    trial = order.trial
+    if trial is not None:
+        spec = trial.of(spec)
     sites = orders.sites_of(spec, order.sites)
     plugins = _plugins()
     check_components(plugins, spec)
-    _check_sites(plugins, spec)
+    _check_sites(plugins, spec, order.secrets)
     if strange := strange_sites(plugins, spec, order.sites or sites, "is not simulated"):
         raise UsageError(strange[0], hint="simulate it, too, or leave it out of the job")
     names = tuple(one.name for one in plugins.records if one.state is PluginState.LOADED and one.name != "core")
@@ -78,12 +82,10 @@ def simulate(
         orders.log_as(order.log_config)
         preload(code, {script.script for script in spec.scripts.values()})
         count = order.workers or orders.default_workers(len(sites))
-        own = len(sites) <= count and not (in_process or order.backend)
-        own = own and all(one.launch_once for one in spec.scripts.values())
         settings = PoolPlan(
             workers=count,
             own=len(sites) <= count
-            and not (in_process or order.backend)
+            and not (in_process or order.backend or (trial is not None and trial.anew))
             and all(one.launch_once for one in spec.scripts.values()),
             code=code,
             folder=workspace.made("work"),
@@ -95,12 +97,13 @@ def simulate(
         )
         staging = _Staging(
             spec, code, logs=workspace.made("logs"), kept=workspace.made("kept"), plugins=names,
-            datasets=order.datasets, once=not settings.own,
+            datasets=order.datasets, secrets=order.secrets, once=not settings.own,
         )  # fmt: skip
         workers = _pool_of(plugins, order, pool)(settings)
         federation = SimulatedFederation(
             spec, sites, code=code, folder=workspace.folder, pool=workers, stage_of=staging.stage, plugins=names,
-            shown=Shown(plugins, spec, sites), committed=lambda number, metrics: progress(number, spec.rounds, metrics),
+            shown=Shown(plugins, spec, sites), tried=Path(trial.updates) if trial is not None else None,
+            committed=lambda number, metrics: progress(number, spec.rounds, metrics),
         )  # fmt: skip
         log = workspace.folder / "logs" / "server.log"
         with contextlib.nullcontext() if in_process else output_in(log):
@@ -109,7 +112,7 @@ def simulate(
     return Outcome(spec.name, end.state.value, end.cause, path, spec.quorum is not None)
 
 
-def _check_sites(plugins: Plugins, spec: JobSpec) -> None:
+def _check_sites(plugins: Plugins, spec: JobSpec, secrets: dict[str, str]) -> None:
     """Check what the sites of a job need.
 
     Raises:
@@ -119,6 +122,8 @@ def _check_sites(plugins: Plugins, spec: JobSpec) -> None:
         plugins.check("filters", one.name, one.settings)
     for name in dict.fromkeys(script.framework for script in spec.scripts.values() if script.framework):
         plugins.find("frameworks", name)
+    for script in spec.scripts.values():
+        with_secrets(list(script.args), secrets)
     for needed in spec.plugins:
         kind, _, name = needed.partition("/")
         plugins.find(kind, name)
@@ -206,10 +211,10 @@ class _Staging:
 
     def __init__(
         self, spec: JobSpec, code: Path, *, logs: Path, kept: Path, plugins: tuple[str, ...],
-        datasets: dict[str, str], once: bool,
+        datasets: dict[str, str], secrets: dict[str, str], once: bool,
     ) -> None:  # fmt: skip
         self._spec, self._code, self._logs, self._kept = spec, code, logs, kept
-        self._plugins, self._datasets, self._once = plugins, datasets, once
+        self._plugins, self._datasets, self._secrets, self._once = plugins, datasets, secrets, once
 
     def stage(self, site: str) -> Stage:
         spec, script = self._spec, self._spec.script_for(site)
@@ -223,7 +228,7 @@ class _Staging:
             script=str(self._code / script.script),
             args=script.args,
             command=script.command,
-            env={**script.env, "FLPOC_CODE": str(self._code), "FLPOC_SITE": site},
+            env={**script.env, **self._secrets, "FLPOC_CODE": str(self._code), "FLPOC_SITE": site},
             log=str(self._logs / f"{site}.log"),
             kept=str(self._kept),
             filters=spec.filters,

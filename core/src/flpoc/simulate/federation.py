@@ -16,9 +16,10 @@ from flpoc.jobs.spec import JobSpec
 from flpoc.jobs.states import Cause
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.runner.making import check_alike
-from flpoc.server.judging import check_kind, check_layout, nothing_came, rejected
+from flpoc.server.judging import check_kind, check_layout, has_model, nothing_came, rejected
 from flpoc.simulate.ledger import Ledger, write_metrics
 from flpoc.simulate.messages import Stage
+from flpoc.simulate.repeating import keep
 from flpoc.simulate.showing import Shown
 from flpoc.simulate.tasks import Answer, Heard, Pool, SiteTask
 from flpoc.simulate.updates import RoundFiles
@@ -60,6 +61,7 @@ class SimulatedFederation(Federation):
         plugins: Plugins that may be loaded, by name.
         shown: The job's trackers.
         committed: Told of every round.
+        tried: The folder that gets a copy of every update; None: they are not wanted.
     """
 
     kept: tuple[Update, ...]
@@ -67,7 +69,7 @@ class SimulatedFederation(Federation):
     def __init__(
         self, job: JobSpec, sites: tuple[str, ...], *, code: Path, folder: Path, pool: Pool,
         stage_of: Callable[[str], Stage], plugins: tuple[str, ...], shown: Shown,
-        committed: Callable[[int, dict[str, float]], None],
+        committed: Callable[[int, dict[str, float]], None], tried: Path | None = None,
     ) -> None:  # fmt: skip
         self.job, self.sites, self.code, self.plugins = job, sites, code, plugins
         self.next_round, self.state, self.model, self.kept = 0, b"", None, ()
@@ -81,7 +83,7 @@ class SimulatedFederation(Federation):
         self._kept = folder / "kept"
         for one in (self.folder, self._models, self._updates):
             one.mkdir(mode=0o700)
-        self._pool, self._stage_of, self._told = pool, stage_of, committed
+        self._pool, self._stage_of, self._told, self._tried = pool, stage_of, committed, tried
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.logged = folder / "site_metrics.jsonl"
         self._failures: dict[str, str] = {}
@@ -138,7 +140,7 @@ class SimulatedFederation(Federation):
         result = self._ask(round_number, kind, asked, model=model, meta=dict(meta or {}), within=within)
         given = self.model if model is None else self._handed
         if kind != "evaluate" and not (self.job.partial and given is not None):
-            check_alike(result.updates)
+            check_alike(result.updates, kind)
         return result
 
     def visit(
@@ -252,10 +254,12 @@ class SimulatedFederation(Federation):
     def _received(self, answer: Answer, kind: TaskKind, given: TensorFile | None) -> None:
         submit, now, site = answer.submit, self._round, answer.site
         assert submit is not None
+        if self._tried is not None and kind == "train":
+            keep(self._tried, now.number, site, self._updates / submit.file, submit)
         try:
             model = now.files.take(submit.file)
             check_kind(submit.kind, kind)
-            if submit.kind != "evaluate":
+            if has_model(submit.kind, model.header):
                 header = None if given is None else given.header
                 check_layout(model.header, submit.params_type, header, known=True, partial=self.job.partial)
         except IntegrityError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from typing import Any
 import attrs
 
 from flpoc.errors import ConfigError, FlpocError, ResourceError, UsageError
-from flpoc.jobs.folder import collect_files, find_job_folder, read_job
-from flpoc.jobs.names import SITE_NAME
+from flpoc.jobs.folder import CODE, collect_files, find_job_folder, job_file, read_job
+from flpoc.jobs.names import CONFIG, SITE_NAME
+from flpoc.jobs.secrets import file_variable, secret_files_in, secrets_in
 from flpoc.jobs.spec import DEFAULT_SITE, JobSpec
 from flpoc.log_modes import check_mode, set_script_mode
 from flpoc.settings import read_file
@@ -23,6 +25,25 @@ MOST_PROCESSES = 32
 ROOT_VARIABLE = "FLPOC_SIMULATOR_WORKSPACE_ROOT"
 _LOGGING_HINT = "it has what logging.config.dictConfig of Python takes"
 DEFAULT_ROOT = "/tmp/flpoc/simulation"  # noqa: S108 - made 0700, and refused when it is somebody else's
+
+
+@attrs.frozen
+class Trial:
+    """The first rounds of a job alone, as its scripts answer in them: no filters, no trackers.
+
+    Attributes:
+        rounds: How many rounds at most.
+        updates: The folder that gets what scripts send for training: ``ROUND.SITE.safetensors`` and its weight beside.
+        anew: Scripts are started anew for every task.
+    """
+
+    rounds: int
+    updates: str
+    anew: bool
+
+    def of(self, spec: JobSpec) -> JobSpec:
+        """The job that is tried."""
+        return attrs.evolve(spec, rounds=min(self.rounds, spec.rounds), filters=(), tracking=())
 
 
 @attrs.frozen
@@ -37,8 +58,10 @@ class Order:
         gpus: Graphics processors of the workers, dealt in turn.
         log_config: How scripts log: a mode, or a file; empty for as Python does.
         datasets: Paths of what scripts get by ``flare.get_dataset(name)``, by name.
+        secrets: What the job names of the secrets that there are here, by variable.
         backend: Name of a plugin that takes the place of the workers; empty for none.
         backend_settings: Its settings.
+        trial: Whether only the first rounds are run, and how.
     """
 
     folder: str
@@ -48,8 +71,10 @@ class Order:
     gpus: tuple[tuple[str, ...], ...] = ()
     log_config: str = ""
     datasets: dict[str, str] = attrs.field(factory=dict)
+    secrets: dict[str, str] = attrs.field(factory=dict)
     backend: str = ""
     backend_settings: dict[str, Any] = attrs.field(factory=dict)
+    trial: Trial | None = None
 
 
 def default_workers(sites: int) -> int:
@@ -67,6 +92,25 @@ def read(folder: Path) -> tuple[Path, JobSpec]:
     spec = read_job(found)
     collect_files(found)
     return found.resolve(), spec
+
+
+def secrets_of(folder: Path) -> dict[str, str]:
+    """The secrets that a job names: from the environment of this process, and from files of this machine.
+
+    Those that are not there are left out; so are all of a folder that is no job, which is said elsewhere.
+    """
+    try:
+        found, _ = find_job_folder(folder)
+        file = job_file(found)
+        sources = [one for one in (file, found / CODE / CONFIG) if one is not None and one.is_file()]
+        texts = [one.read_text(encoding="utf-8") for one in sources]
+    except (FlpocError, OSError, ValueError):
+        return {}
+    named = {name: os.environ[name] for name in secrets_in(texts) if name in os.environ}
+    for path in secret_files_in(texts):
+        with contextlib.suppress(OSError, ValueError):
+            named[file_variable(path)] = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    return named
 
 
 def sites_of(spec: JobSpec, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
     """Be a process that was started with this script, for a while."""
     main = ModuleType("__main__")
     main.__dict__.update(__file__=stage.script, __builtins__=__builtins__)
-    args = with_secrets(list(stage.args), {**os.environ, **stage.env})
+    args = with_secrets(list(stage.args), stage.env)
     before = sys.modules["__main__"], sys.argv, sys.path[:], dict(os.environ), Path.cwd()
     sys.modules["__main__"] = main
     sys.argv = [stage.script, *args]

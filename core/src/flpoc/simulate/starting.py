@@ -16,7 +16,7 @@ from flpoc.errors import InternalError, from_code
 from flpoc.jobs.processes import environment
 
 if TYPE_CHECKING:
-    from flpoc.simulate.order import Order
+    from flpoc.simulate.order import Order, Trial
     from flpoc.simulate.outcome import Outcome
 
 #: Told of a round: its number, the number of rounds, and its metrics.
@@ -37,6 +37,7 @@ def run(
     backend: str = "",
     backend_settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    trial: Trial | None = None,
 ) -> Outcome:
     """Simulate a job and wait for its end.
 
@@ -55,13 +56,14 @@ def run(
         backend: Name of an installed simulator that performs the tasks instead of processes of this machine.
         backend_settings: Its settings.
         progress: Told of every round.
+        trial: Run the first rounds alone, to see what scripts send.
 
     Raises:
         FlpocError: The job or an argument is wrong; nothing was run.
     """
     told = progress or _ignore
     with contextlib.nullcontext() if in_process else _engine() as engine:
-        from flpoc.simulate.order import Order, groups_of, mode_of, root
+        from flpoc.simulate.order import Order, groups_of, mode_of, root, secrets_of
 
         where = root(workspace)
         order = Order(
@@ -72,8 +74,10 @@ def run(
             gpus=groups_of(gpus),
             log_config=mode_of(log_config),
             datasets={name: str(Path(path).absolute()) for name, path in (datasets or {}).items()},
+            secrets=secrets_of(Path(folder)),
             backend=backend,
             backend_settings=dict(backend_settings or {}),
+            trial=trial,
         )
         return _here(order, told) if engine is None else engine.follow(order, told)
 

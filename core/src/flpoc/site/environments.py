@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from flpoc.errors import AuthError, ConfigError, JobError
-from flpoc.jobs.secrets import NAME, secrets_in
+from flpoc.jobs.secrets import NAME, PATH, file_variable, secret_files_in, secrets_in
 from flpoc.jobs.spec import JobSpec
 from flpoc.settings import structure
 
@@ -27,10 +27,12 @@ class StudyEnvironment:
     Attributes:
         env: Values by variable.
         secrets: By variable the file, absolute, that has the value.
+        secret_files: Files, absolute, that jobs may name as secrets themselves.
     """
 
     env: dict[str, str] = attrs.field(factory=dict)
     secrets: dict[str, str] = attrs.field(factory=dict)
+    secret_files: tuple[str, ...] = ()
 
     def read(self, site: str) -> dict[str, str]:
         """All variables with their values; secrets are read anew each time.
@@ -38,7 +40,9 @@ class StudyEnvironment:
         Raises:
             JobError: A secret cannot be read; what it is, and where, is not said to others.
         """
-        return {**self.env, **{name: _value(name, Path(path), site) for name, path in self.secrets.items()}}
+        named = {name: _value(name, Path(path), site) for name, path in self.secrets.items()}
+        files = {file_variable(path): _value(path, Path(path), site) for path in self.secret_files}
+        return {**self.env, **named, **files}
 
 
 @attrs.frozen
@@ -56,12 +60,14 @@ class Environments:
         Raises:
             AuthError: There is such a one.
         """
-        for name in secrets_in(spec.script_for(site).args):
-            if name not in self.of(spec.study).secrets:
-                raise AuthError(
-                    f"{site} has no secret {name!r} for study {spec.study!r}",
-                    hint="environments in the site's local/policy.json decides",
-                )
+        args, study = spec.script_for(site).args, self.of(spec.study)
+        wanted = [f"secret {name!r}" for name in secrets_in(args) if name not in study.secrets]
+        wanted += [f"secret file {path!r}" for path in secret_files_in(args) if path not in study.secret_files]
+        if wanted:
+            raise AuthError(
+                f"{site} has no {wanted[0]} for study {spec.study!r}",
+                hint="environments in the site's local/policy.json decides",
+            )
 
 
 def environments(found: Mapping[str, Any]) -> Environments:
@@ -80,6 +86,10 @@ def environments(found: Mapping[str, Any]) -> Environments:
         for name, path in one.secrets.items():
             if not Path(path).is_absolute():
                 raise ConfigError(f"{_WHERE}.{study}.secrets.{name}: {path!r} is not an absolute path")
+        for path in one.secret_files:
+            if not PATH.fullmatch(path):
+                hint = "it is absolute, of letters, digits and ._@%+=:,-, without . and .."
+                raise ConfigError(f"{_WHERE}.{study}.secret_files: {path!r} is no path that a job can name", hint=hint)
     return Environments(studies)
 
 

@@ -91,7 +91,8 @@ class Federation(ABC):
                 job's time-outs and quorum say.
 
         Returns:
-            What came. Updates that answer ``evaluate`` have no tensors.
+            What came. Updates that answer ``evaluate`` have no tensors; nor has that of a site that answers
+            ``submit_model`` and has no model of its own.
         """
 
     def visit(

@@ -104,6 +104,9 @@ class CrossSiteEvaluation:
             meta = dict(self._tasks.meta)
             result = self._federation.collect(number, self._tasks.submit, sites=self._sites, meta=meta, within=within)
             _say(result, "sends no model of its own")
+            for update in result.updates:
+                if not update.model.header.tensors:
+                    log.warning("cross-site evaluation: %s has no model of its own", update.site)
             judged = attrs.evolve(judged, submitted=True)
             self._commit(number, judged, True)
             number += 1
@@ -128,6 +131,8 @@ class CrossSiteEvaluation:
             best = federation.best_model
             yield BEST, lambda into: _copied(best, into)
         for update in federation.kept:
+            if not update.model.header.tensors:
+                continue  # a site without a model of its own
             yield update.site, lambda into, update=update: self._of_site(update, into)  # type: ignore[misc]
 
     def _of_site(self, update: Update, into: Path) -> bool:

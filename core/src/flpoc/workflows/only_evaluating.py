@@ -39,4 +39,9 @@ class OnlyEvaluating(Workflow):
         tasks = Tasks("submit_model" if settings.site_models else None, "evaluate", settings.task_meta)
         evaluation = CrossSiteEvaluation(federation, settings.cross_site, tasks, commit)
         judged = evaluation.run(federation.next_round, judged)
+        if not judged.done:
+            raise JobError(
+                "cross_site_evaluation: there is no model to judge: no site has sent one",
+                hint="have scripts send theirs if flare.is_submit_model(), or give the job an initial_model",
+            )
         federation.finish({}, reports={REPORT: judged.results})
