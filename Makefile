@@ -55,11 +55,11 @@ $(PY):
 	@echo "Making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-# what the demo needs: core, the local launcher, and what its example imports; Python compiles what is really imported
+# what the demo needs: core, the local launcher, and what its example imports
 $(VENV)/.demo: $(PY) $(PROJECTS) docs/examples/digits/requirements.txt
 	@echo "Installing flpoc into $(VENV) ..."
 	@$(PY) -m pip install --quiet --no-compile $(BUILDERS)
-	@$(PY) -m pip install --quiet --no-compile --no-build-isolation -e ./core -e ./plugins/builtin_local -r docs/examples/digits/requirements.txt
+	@$(PY) -m pip install --quiet --no-build-isolation -e ./core -e ./plugins/builtin_local -r docs/examples/digits/requirements.txt
 	@touch $@
 
 # everything of this repository, and the tools
