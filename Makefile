@@ -58,7 +58,7 @@ $(PY):
 # what the demo needs: core, the local launcher, and what its example imports
 $(VENV)/.demo: $(PY) $(PROJECTS) docs/examples/digits/requirements.txt
 	@echo "Installing flpoc into $(VENV) ..."
-	@$(PY) -m pip install --quiet $(BUILDERS)
+	@$(PY) -m pip install --quiet --no-compile $(BUILDERS)
 	@$(PY) -m pip install --quiet --no-build-isolation -e ./core -e ./plugins/builtin_local -r docs/examples/digits/requirements.txt
 	@touch $@
 

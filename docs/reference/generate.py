@@ -100,7 +100,7 @@ def commands() -> Iterator[str]:
     from flpoc.cli.global_options import options_for_help
 
     yield from ("# Commands", "")
-    yield "Every command has `-h`. These options may stand anywhere on the line:"
+    yield "Every command has `-h`. These options may stand anywhere on the line, `--version` only before a command:"
     yield ""
     shown = [(", ".join(map(code, one.opts)), one.help or "") for one in options_for_help()]
     yield from table(("option", "meaning"), shown)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Said]]:
             patch.delenv(name)
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("FLPOC_POC_WORKSPACE", str(folder / "poc"))
+        (folder / "tmp").mkdir()
+        patch.setattr(tempfile, "tempdir", str(folder / "tmp"))  # what --debug keeps is gone with the rest
         patch.chdir(folder)
         taken = Walk(folder)
         try:

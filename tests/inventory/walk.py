@@ -190,12 +190,14 @@ _PREPARE = (
     Step("poc start -ex nobody", code="INVALID_ARGS", exit=4),
     Step("poc start --exclude nobody", code="INVALID_ARGS", exit=4),
     Step("job list", code="CONNECTION_FAILED", exit=2, why="it does not run"),
+    Step("poc start --port 0", code="INVALID_ARGS", exit=4),
     Step(
         "poc start --timeout 60 -debug",
         fields="status server_url server_address admin_address default_port default_server_port default_admin_port "
         "wait no_wait ready_timeout ready clients console_logs port_conflict port_preflight warnings already_running",
     ),
     Step("poc start --no-wait --debug --study default", fields="already_running warnings"),
+    Step("poc start --port 9", code="INVALID_ARGS", exit=4, why="what runs keeps its port"),
     Step("poc prepare -n 2", code="INVALID_ARGS", exit=4, why="it runs"),
 )
 _KITS = (

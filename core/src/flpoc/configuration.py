@@ -79,7 +79,8 @@ class Configuration:
 
     def with_kit(self, kit_id: str, path: Path | str) -> Configuration:
         """Register a kit; one of the same id is replaced."""
-        if not kit_id or not kit_id.isprintable() or kit_id != kit_id.strip() or len(kit_id) > 255:
+        odd = not kit_id.isprintable() or kit_id != kit_id.strip() or kit_id.startswith("-")
+        if not kit_id or odd or len(kit_id) > 255:
             raise UsageError(f"{kit_id[:80]!r} cannot be the id of a kit", hint="use the user's e-mail address")
         return attrs.evolve(self, kits={**self.kits, kit_id: str(path)})
 

@@ -203,6 +203,23 @@ def from_code(code: str, message: str, hint: str = "", data: Any = None) -> Flpo
     return kind(message, hint=hint, code=code, data=data)
 
 
+#: What to do where a disk is full.
+MAKE_ROOM = "make room, then try again"
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether this error, or what it was raised for, is that a disk has no room."""
+    import errno
+
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def did_you_mean(word: str, known: Any, fallback: str = "") -> str:
     """Say which known name was probably meant, as a hint sentence; another number (``site-7``) is no slip."""
     import difflib

@@ -321,6 +321,22 @@ def test_a_full_disk_behind_standard_output_is_an_error(environment, commands):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.row("C12")
+@pytest.mark.parametrize(("words", "stream"), [(("fail",), "stderr"), (("fail", "--format", "json"), "stdout")])
+def test_an_error_that_cannot_be_written_keeps_its_exit_status(environment, commands, words, stream):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: full}
+        done = subprocess.run([sys.executable, "-c", RUN, *words], env=environment, timeout=60, check=False, **streams)
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("word", ["--version", "--format"])
+def test_nobody_is_told_to_write_what_was_written(word):
+    from flpoc.cli.options import _like
+
+    assert word not in _like(word, ["--name"])
+
+
 @pytest.mark.parametrize("words", [["plugins", "list"], ["--help"], ["plgins"]])
 def test_no_colour_codes_are_written_into_a_pipe(flpoc, words):
     done = flpoc(*words, TERM="xterm-256color")

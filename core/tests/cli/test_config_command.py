@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 import shutil
 
 import pytest
@@ -58,6 +59,16 @@ def test_an_id_that_is_taken_needs_force(config, deployment):
     assert config("add", "me", str(deployment.kit("lead@nvidia.com")))["error_code"] == "INVALID_ARGS"
     config("add", "me", str(deployment.kit("lead@nvidia.com")), "--force")
     assert config("list")["data"][0]["identity"] == "lead@nvidia.com"
+
+
+def test_the_next_step_can_be_copied_into_a_shell(config, deployment):
+    step = config("add", "my kit", str(deployment.kit()))["data"]["next_step"]
+    assert config(*shlex.split(step)[2:])["data"]["startup_kit"]["id"] == "my kit"
+
+
+@pytest.mark.parametrize("kit_id", ["-x", " x", "a\nb", ""])
+def test_what_would_be_no_word_for_a_command_is_no_id(config, deployment, kit_id):
+    assert config("add", "--", kit_id, str(deployment.kit()))["error_code"] == "INVALID_ARGS"
 
 
 def test_the_kit_of_a_site_is_not_registered(config, deployment):

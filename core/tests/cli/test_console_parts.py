@@ -10,11 +10,12 @@ import pytest
 from flpoc.cli.console.completing import candidates, files, jobs
 from flpoc.cli.console.ending import Ended, Endings
 from flpoc.cli.console.history import MOST_LINES, History
-from flpoc.cli.console.job_lists import job_text, newest, shortest
+from flpoc.cli.console.job_lists import newest
 from flpoc.cli.console.kept import Keeper
 from flpoc.cli.console.shell import words_of
 from flpoc.cli.console.targets import site_of
 from flpoc.cli.formats import draw
+from flpoc.cli.job_table import job_table, shortest
 from flpoc.errors import UsageError
 
 OFFERS = {
@@ -140,19 +141,19 @@ LONG = ["11111111-2222-3333-4444-555555555555", "11111111-2999-3333-4444-5555555
 
 
 def test_a_wide_terminal_gets_whole_ids():
-    (table,) = job_text([row(one) for one in LONG], detailed=False, width=120)
+    (table,) = job_table([row(one) for one in LONG], "RUN DURATION", width=120)
     assert [cells[0] for cells in table.rows] == LONG
     assert table.rows[0][3] == "2026-11-27T09:20:38Z"
 
 
 def test_a_narrow_one_gets_as_much_of_them_as_tells_them_apart():
-    (table,) = job_text([row(one) for one in LONG], detailed=False, width=80)
+    (table,) = job_table([row(one) for one in LONG], "RUN DURATION", width=80)
     assert [cells[0] for cells in table.rows] == ["11111111-22", "11111111-29"]
 
 
 def test_what_is_waited_for_is_said_below_where_there_is_no_room_beside():
     waiting = "waiting for updates of site-1, site-2 and other sites with long names"
-    table, line = job_text([row(LONG[0], waiting_for=waiting)], detailed=False, width=80)
+    table, line = job_table([row(LONG[0], waiting_for=waiting)], "RUN DURATION", width=80)
     assert max(map(len, draw(table, width=0).splitlines())) <= 80
     assert line == "11111111 waits for updates of site-1, site-2 and other sites with long names"
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -277,3 +278,20 @@ def test_a_monitor_can_be_interrupted(deployment, endless):
         assert "Traceback" not in process.stderr.read()
     with Session.open(deployment.kit()) as session:
         assert session.get_job_status(endless) == "RUNNING"
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(text, make_job, tmp_path):
+    odd = tmp_path / os.fsdecode(b"\xffjob")
+    shutil.copytree(make_job("odd"), odd)
+    status, _, said = text("submit", "-j", str(odd))
+    assert status == 4
+    assert "the name of the folder is not UTF-8\nHint: give the folder another name" in said
+
+
+def test_a_narrow_terminal_gets_a_line_a_job_with_ids_that_commands_take(terminal, text, finished):
+    listed = terminal("job", "list", "-n", "finished", columns=80)
+    assert listed.end() == 0
+    head, rule, job = listed.seen.splitlines()
+    assert head.split() == ["JOB", "ID", "NAME", "STATUS", "SUBMIT", "TIME", "DURATION"]
+    assert len(rule) <= 80
+    assert finished in text("meta", job.split()[0])[1]

@@ -93,6 +93,10 @@ class Place:
     def config(self) -> dict[str, Any]:
         return json.loads((self.home / ".flpoc" / "config.conf").read_text())
 
+    @property
+    def spare_port(self) -> int:
+        return free_port()
+
     def kit(self, name: str) -> Path:
         return self.workspace / "example_project" / "prod_00" / name
 

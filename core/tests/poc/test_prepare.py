@@ -257,3 +257,11 @@ def test_jobs_of_every_site_may_use_the_data_folder(place):
     for site in ("site-1", "site-2"):
         policy = json.loads((place.kit(site) / "local" / "policy.json").read_text())
         assert policy["datasets"] == {"poc": {"source": str(place.workspace / "data"), "mode": "rw"}}
+
+
+def test_a_workspace_whose_path_is_no_text_is_refused_and_not_made(place):
+    odd = place.home / os.fsdecode(b"\xffodd") / "poc"
+    answer = place.run("prepare", "-n", "1", FLPOC_POC_WORKSPACE=str(odd))
+    assert answer.error == ("INVALID_ARGS", 4)
+    assert "not UTF-8" in answer.document["message"]
+    assert not odd.parent.exists()

@@ -30,6 +30,7 @@ run() {
 
 run flpoc poc prepare -n 2
 run flpoc poc start
+run cp "$here/digits.csv.gz" "$FLPOC_POC_WORKSPACE/data/" # what the sites of this POC have
 
 printf '\n$ flpoc job submit -j %s\n' "$here"
 job=$(flpoc job submit -j "$here" --format json | python3 -c 'import json, sys; print(json.load(sys.stdin)["data"]["job_id"])')

@@ -75,7 +75,14 @@ def verify(path: Path | None, expect: tuple[str, ...]) -> Report:
     idempotent=True,
 )
 @click.argument("path", required=False, type=click.Path(path_type=Path))
-@option("--tail", type=Number(int, low=1, high=1_000_000), default=20, show_default=True, help="The last N of each.")
+@option(
+    "--tail",
+    type=Number(int, low=1, high=1_000_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="The last N of each.",
+)
 @click.option("--denied", is_flag=True, help="Only what was refused.")
 def show(path: Path | None, tail: int, denied: bool) -> Report:
     """Show the last records of audit logs; PATH is as for verify. Nothing is checked."""

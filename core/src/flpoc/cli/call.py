@@ -30,6 +30,7 @@ class Call:
         dispatched: A command was found and its words were right.
         unknown_format: The user asked for a format that nobody offers.
         connection: The connection of the console that the command is given in; None elsewhere.
+        parted: Who interrupted the command was told what goes on without it.
     """
 
     format: str = "txt"
@@ -38,6 +39,7 @@ class Call:
     dispatched: bool = False
     unknown_format: bool = False
     connection: Connection | None = None
+    parted: bool = False
     _plugins: Plugins | None = attrs.field(default=None, init=False)
     _formatter: Formatter | None = attrs.field(default=None, init=False)
 
@@ -149,6 +151,11 @@ class Call:
         """Like :meth:`note`, where somebody looks at a terminal and reads text."""
         if self.for_people and sys.stderr.isatty():
             self.note(text)
+
+    def part(self, text: str) -> None:
+        """Tell whoever has just pressed Ctrl-C what goes on, below the ``^C`` that the terminal shows."""
+        self.note_if_watched(f"\n{text}")
+        self.parted = True
 
     def confirm(self, question: str, *, force: bool) -> bool:
         """Ask before something that cannot be undone; only ``y`` is yes.

@@ -81,12 +81,14 @@ def _changed(found: Configuration, given: Mapping[str, str | None]) -> tuple[Con
 @option("--force", is_flag=True, help="Replace a kit that is registered under this id.")
 def add(kit_id: str, folder: str, force: bool) -> Report:
     """Register a startup kit under an id; commands use it with --kit-id ID, or after `config use ID`."""
+    from shlex import quote
+
     found = Configuration.load()
     path = _user_kit(folder)
     if kit_id in found.kits and found.kits[kit_id] != str(path) and not force:
         raise UsageError(f"{kit_id!r} is registered for {found.kits[kit_id]}", hint="give --force to replace it")
     found.with_kit(kit_id, path).save()
-    step = f"flpoc config use {kit_id}"
+    step = f"flpoc config use {quote(kit_id)}"
     data = {"registered_startup_kit": kit_id, "path": str(path), "next_step": step}
     return Report(data=data, text=(f"Registered {kit_id}: {path}", f"To use it: {step}"))
 

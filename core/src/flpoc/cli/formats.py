@@ -91,7 +91,7 @@ def draw(table: Table, width: int | None = None, *, coloured: bool = False) -> s
     rows = [[one_line(cell) for cell in row] for row in table.rows]
     title = [one_line(table.title)] if table.title else []
     widths = [max((cells_of(row[at]) for row in [head, *rows] if at < len(row)), default=0) for at in range(len(head))]
-    limit = _terminal_width() if width is None else width
+    limit = terminal_width() if width is None else width
     cell: colours.Painter = colours.paint_word if coloured else str
     heading: colours.Painter = (lambda text: colours.paint(text, colours.BOLD)) if coloured else str
     title = [heading(line) for line in title]
@@ -143,7 +143,8 @@ def cells_of(text: str) -> int:
     return sum(0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1 for one in text)
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
+    """Columns of the terminal that somebody looks at; 0 if nobody does."""
     import shutil
 
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

@@ -10,6 +10,7 @@ import click
 from flpoc.cli import suggest
 from flpoc.cli.command import Command
 from flpoc.cli.connect import Connection, connects, job_argument
+from flpoc.cli.job_table import job_table
 from flpoc.cli.job_text import cause_lines, metrics_text, seconds_text
 from flpoc.cli.options import Number, option
 from flpoc.formatting import Report, Table
@@ -26,13 +27,25 @@ from flpoc.formatting import Report, Table
 @option("-i", "--id", "id_prefix", metavar="PREFIX", default="", shell_complete=suggest.job_ids,
         help="Only jobs whose id begins like this.")  # fmt: skip
 @option("-r", "--reverse", is_flag=True, help="The newest first.")
-@option("-m", "--max", "limit", type=Number(int, low=0, high=1_000_000), default=0, help="Only the newest N; 0: all.")
+@option(
+    "-m",
+    "--max",
+    "limit",
+    type=Number(int, low=0, high=1_000_000),
+    default=0,
+    metavar="N",
+    help="Only the newest N; 0: all.",
+)
 @option("--submit-token", metavar="TOKEN", default="", help="Only the job that you submitted with this token.")
 @connects
 def list_jobs(  # noqa: PLR0917 - click gives them by name
     connection: Connection, name: str, id_prefix: str, reverse: bool, limit: int, submit_token: str
 ) -> Report:
-    """List the jobs of a study, in the order of their submission."""
+    """List the jobs of a study, in the order of their submission.
+
+    Where the terminal is too narrow, ids are shown by their first characters:
+    every command takes these, too.
+    """
     with connection.open() as session:
         rows = session.list_jobs(name, id_prefix, limit, reverse, submit_token)
     for row in rows:
@@ -40,18 +53,7 @@ def list_jobs(  # noqa: PLR0917 - click gives them by name
         row.setdefault("duration", seconds_text(row["duration_s"]) if row["duration_s"] is not None else "N/A")
     if not rows:
         return Report(data=[], text=("No jobs.",))
-    heads = ["JOB ID", "NAME", "STATUS", "SUBMIT TIME", "DURATION"]
-    waiting = any(row.get("waiting_for") for row in rows)
-    table = Table(
-        (*heads, "WAITING FOR") if waiting else tuple(heads),
-        tuple(_cells(row)[: len(heads) + waiting] for row in rows),
-    )
-    return Report(data=rows, text=(table,))
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    keys = ("job_id", "job_name", "status", "submit_time", "duration", "waiting_for")
-    return tuple(str(row.get(key) or "-").removeprefix("waiting for ") for key in keys)
+    return Report(data=rows, text=job_table(rows, "DURATION"))
 
 
 @click.command("meta", cls=Command, examples=("flpoc job meta ID",), mutating=False, idempotent=True)

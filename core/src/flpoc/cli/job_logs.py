@@ -32,9 +32,9 @@ _LINE = re.compile(
 @job_argument
 @option("--site", "--sites", "site", metavar="NAME", default="server", show_default=True,
         shell_complete=suggest.server_and_sites, help="server, a site's name, or all.")  # fmt: skip
-@option("--tail", type=_COUNT, default=None, help="Only the last N lines.")
+@option("--tail", type=_COUNT, default=None, metavar="N", help="Only the last N lines.")
 @option("--since", metavar="TIME", default="", help="Only lines from this ISO 8601 time on; without a zone it is UTC.")
-@option("--max-bytes", type=_COUNT, default=None, help="Only the first N bytes of what is left.")
+@option("--max-bytes", type=_COUNT, default=None, metavar="N", help="Only the first N bytes of what is left.")
 @connects
 def logs(  # noqa: PLR0917 - click gives them by name
     connection: Connection, job_id: str, site: str, tail: int | None, since: str, max_bytes: int | None

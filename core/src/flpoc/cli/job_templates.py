@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,7 +89,8 @@ def create(
     data = {"job_folder": str(made.folder), "status": made.status, "template": chosen.name, **_data(rows)}
     written = [row for row in rows if row.written]
     text: list[str | Table] = [said[made.status], *([_table(written)] if written else [])]
-    text += [f"All that can be changed: flpoc job show-variables -j {folder}", f"Next: flpoc job submit -j {folder}"]
+    place = quote(str(folder))
+    text += [f"All that can be changed: flpoc job show-variables -j {place}", f"Next: flpoc job submit -j {place}"]
     return Report(data=data, text=text, warnings=made.warnings)
 
 

@@ -23,8 +23,17 @@ _INTERVAL = Number(float, low=0, above=True, high=1e6)
 
 @click.command("wait", cls=Command, examples=("flpoc job wait ID --timeout 600",), mutating=False, idempotent=True)
 @job_argument
-@option("--timeout", type=_TIMEOUT, default=0, show_default=True, help="Give up after SEC seconds; 0: never.")
-@option("--interval", type=_INTERVAL, default=2, show_default=True, help="How often progress is shown at most.")
+@option(
+    "--timeout", type=_TIMEOUT, default=0, show_default=True, metavar="SEC", help="Give up after SEC seconds; 0: never."
+)
+@option(
+    "--interval",
+    type=_INTERVAL,
+    default=2,
+    show_default=True,
+    metavar="SEC",
+    help="How often progress is shown at most.",
+)
 @option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
 @connects
 def wait(connection: Connection, job_id: str, timeout: float, interval: float, metrics: tuple[str, ...]) -> Report:
@@ -63,8 +72,17 @@ def wait(connection: Connection, job_id: str, timeout: float, interval: float, m
     streaming=True,
 )
 @job_argument
-@option("--timeout", type=_TIMEOUT, default=0, show_default=True, help="Give up after SEC seconds; 0: never.")
-@option("--interval", type=_INTERVAL, default=2, show_default=True, help="How often progress is shown at most.")
+@option(
+    "--timeout", type=_TIMEOUT, default=0, show_default=True, metavar="SEC", help="Give up after SEC seconds; 0: never."
+)
+@option(
+    "--interval",
+    type=_INTERVAL,
+    default=2,
+    show_default=True,
+    metavar="SEC",
+    help="How often progress is shown at most.",
+)
 @option("--stats-target", type=click.Choice(["server", "client", "all"]), default="server", show_default=True,
         help="Whose metrics are shown: the means over the sites, those of each site, or both.")  # fmt: skip
 @option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
@@ -122,7 +140,6 @@ def _said_how_to_go_on(connection: Connection, job_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        connection.call.note_if_watched(
-            f"\nThe job goes on. To watch it again: flpoc job monitor {job_id}. To end it: flpoc job abort {job_id}."
-        )
+        again = f"To watch it again: flpoc job monitor {job_id}. To end it: flpoc job abort {job_id}."
+        connection.call.part(f"The job goes on. {again}")
         raise

@@ -214,7 +214,7 @@ def _like(word: str, known: Iterable[str]) -> list[str]:
     from difflib import get_close_matches
 
     asked = canonical(word.partition("=")[0])
-    names = sorted({canonical(name) for name in (*known, *_OF_EVERY_COMMAND)})
+    names = sorted({canonical(name) for name in (*known, *_OF_EVERY_COMMAND)} - {asked})
     longer = [name for name in names if len(asked) > 3 and name.startswith(asked)]
     return longer or get_close_matches(asked, names, cutoff=0.6)
 

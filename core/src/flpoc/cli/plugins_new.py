@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from string import Template
 from typing import Any, Final
 
@@ -100,7 +101,7 @@ def new_plugin(call: Call, kind: str, name: str, output_dir: str) -> Report:
     files = package(kind, name)
     _write(parent, folder, files)
     data = {"kind": kind, "name": name, "folder": str(folder.resolve()), "files": sorted(files)}
-    steps = [f"cd {folder}", "python -m pip install -e '.[test]'", "python -m pytest", f"flpoc plugins check {name}"]
+    steps = [f"cd {quote(str(folder))}", "python -m pip install -e '.[test]'", "python -m pytest", f"flpoc plugins check {name}"]
     text = [
         f"Made {folder}: a plugin with the {kind.replace('-', ' ')} {name}.",
         "Next:",

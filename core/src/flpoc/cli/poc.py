@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,6 +143,10 @@ def _launcher(name: str | None, image: str | None) -> tuple[str, dict[str, Any]]
     "--timeout", type=Number(int, low=1, high=86400), default=30, show_default=True, metavar="SEC",
     help="How long to wait until all is ready.",
 )  # fmt: skip
+@option(
+    "--port", type=Number(int, low=1, high=65535), metavar="PORT",
+    help="Move the POC, which is stopped, to this port; it keeps it from then on.",
+)  # fmt: skip
 @click.option("-debug", "--debug", is_flag=True, help="Show where an error comes from.")
 @click.pass_obj
 def start(
@@ -152,6 +158,7 @@ def start(
     study: str,
     no_wait: bool,
     timeout: int,
+    port: int | None,
     debug: bool,
 ) -> Report:
     """Start the server and its sites, and wait until they are ready.
@@ -163,7 +170,7 @@ def start(
     folder = poc_workspace(Configuration.load())
     if service and (kit := life.user_kit(folder, service)) is not None:
         return _open_console(call, kit, study or "default")
-    with Progress("starting"):
+    with _said_what_runs(call, folder), Progress("starting"):
         return life.start(
             folder,
             plugins=call.plugins,
@@ -173,7 +180,23 @@ def start(
             study=study,
             wait=not no_wait,
             timeout=timeout,
+            port=port or 0,
         )
+
+
+@contextlib.contextmanager
+def _said_what_runs(call: Call, folder: Path) -> Iterator[None]:
+    """Tell whoever presses Ctrl-C whether something was started already."""
+    from flpoc import poc as life
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if life.is_running(folder, call.plugins):
+            call.part(
+                "What was started goes on. To wait until it is ready: flpoc poc start. To end it: flpoc poc stop."
+            )
+        raise
 
 
 def _open_console(call: Call, kit: Path, study: str) -> Report:
@@ -181,7 +204,8 @@ def _open_console(call: Call, kit: Path, study: str) -> Report:
     from flpoc.errors import ConnectionFailed, ServiceError
 
     for_people(call)
-    _note_ignored(call, "a console", {"exclude": "-ex", "gpu": "-gpu", "no_wait": "--no-wait", "timeout": "--timeout"})
+    options = {"exclude": "-ex", "gpu": "-gpu", "no_wait": "--no-wait", "timeout": "--timeout", "port": "--port"}
+    _note_ignored(call, "a console", options)
     try:
         return open_console(call, kit, study=study)
     except ConnectionFailed as error:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import click
@@ -49,7 +50,7 @@ def export_recipe(call: Call, program: Path, args: tuple[str, ...], export_dir: 
     parent = Path(export_dir).expanduser().absolute()
     folder = _run(call, program, args, _symbol(entry, program), parent)
     files = sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
-    step = f"flpoc job submit -j {os.path.relpath(folder)}"
+    step = f"flpoc job submit -j {quote(os.path.relpath(folder))}"
     data = {"name": folder.name, "job_folder": str(folder), "files": files, "next_step": step}
     text = (f"Exported {folder.name}: {folder}", *(f"  {one}" for one in files), f"Next: {step}")
     return Report(data=data, text=text)

@@ -11,7 +11,16 @@ import click
 
 from flpoc.cli.call import Call
 from flpoc.cli.output import be_quiet_at_exit, prepare_streams, reader_is_gone, send
-from flpoc.errors import ConnectionFailed, DeadlineError, FlpocError, InternalError, ResourceError, UsageError
+from flpoc.errors import (
+    MAKE_ROOM,
+    ConnectionFailed,
+    DeadlineError,
+    FlpocError,
+    InternalError,
+    ResourceError,
+    UsageError,
+    disk_is_full,
+)
 
 #: What a shell reports for a program that was interrupted, or whose reader went away.
 INTERRUPTED: Final = 130
@@ -56,7 +65,7 @@ def settled(call: Call, act: Callable[[], Any]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, click.Abort):
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not call.parted:
             sys.stderr.write("\n")  # the shell's prompt does not belong behind ^C
         return INTERRUPTED
     except BrokenPipeError as error:
@@ -131,7 +140,8 @@ def _fail(call: Call, error: Exception) -> int:
         return INTERRUPTED
     except OSError:
         be_quiet_at_exit(sys.stdout)
-        return READER_GONE if isinstance(error, BrokenPipeError) else 5
+        be_quiet_at_exit(sys.stderr)
+        return READER_GONE if isinstance(error, BrokenPipeError) else known.exit_status
     try:
         sys.stdout.flush()
     except OSError:  # what could not be written is said already; the interpreter would try it again at its end
@@ -183,6 +193,8 @@ def _translated(call: Call, error: Exception) -> FlpocError:
         known = FlpocError(str(error), code="FILE_FAILED")
     else:
         known = InternalError(f"{type(error).__name__}: {error}")
+    if known.code != "DISK_FULL" and disk_is_full(error):
+        return ResourceError(known.message, hint=MAKE_ROOM, code="DISK_FULL", data=known.data)
     if known.hint:
         return known
     hint = _asked(call, error) or _HINTS.get(known.code, "")
@@ -192,12 +204,8 @@ def _translated(call: Call, error: Exception) -> FlpocError:
 
 
 def _of_system(error: OSError) -> FlpocError:
-    """What the system refuses is no defect: a full disk, or a path that cannot be used."""
-    import errno
-
+    """What the system refuses is no defect: a path that cannot be used."""
     where = f"{str(error.filename)[:300]}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(f"{where}{error.strerror}", code="DISK_FULL", hint="make room, then try again")
     return FlpocError(f"{where}{error.strerror}", code="FILE_FAILED")
 
 

@@ -101,7 +101,7 @@ def create_job(wanted: Wanted, plugins: Plugins) -> Created:
             _publish(made, folder)
     except OSError as error:
         raise FlpocError(
-            f"{error.filename or folder}: the job cannot be written: {error.strerror or error}",
+            f"{error.filename2 or error.filename or folder}: the job cannot be written: {error.strerror or error}",
             code="OUTPUT_DIR_NOT_WRITABLE",
             hint="choose another folder with -j",
         ) from error

@@ -204,6 +204,8 @@ def _register(added: _Added, configuration: Configuration) -> tuple[dict[str, An
     """Register a user's kit, and activate it only if none is active."""
     from flpoc.configuration import register_poc_kit
 
+    from shlex import quote
+
     name = added.participant.name
     changed, kit_id, warnings = register_poc_kit(configuration, added.workspace.folder, name, added.kit)
     is_first = configuration.active not in configuration.kits
@@ -215,4 +217,5 @@ def _register(added: _Added, configuration: Configuration) -> tuple[dict[str, An
     except FlpocError as error:
         step = f"--startup-kit {added.kit}"
         return {**data, "next_step": step}, [*warnings, f"The kit is not registered: {error.message}. Use {step}."]
-    return {**data, **({"active": kit_id} if is_first else {"next_step": f"flpoc config use {kit_id}"})}, warnings
+    step = f"flpoc config use {quote(kit_id)}"
+    return {**data, **({"active": kit_id} if is_first else {"next_step": step})}, warnings

@@ -37,6 +37,8 @@ def clean(folder: Path, *, plugins: Plugins, configuration: Configuration, force
     Raises:
         UsageError: It is no workspace of a proof of concept, or it runs and *force* is not given.
     """
+    from shlex import quote
+
     folder = folder.resolve()
     if not is_workspace(folder):
         if not places.set_aside_of(folder):
@@ -48,7 +50,7 @@ def clean(folder: Path, *, plugins: Plugins, configuration: Configuration, force
             kept = _set_aside(folder)
     unregistered, warnings = _unregister(folder, configuration)
     if configuration.active in unregistered and (left := sorted(set(configuration.kits) - set(unregistered))):
-        warnings.append(f"The active kit was in this workspace; choose another: `flpoc config use {left[0]}`")
+        warnings.append(f"The active kit was in this workspace; choose another: `flpoc config use {quote(left[0])}`")
     warnings += _delete(folder)
     data = {
         "workspace": str(folder),

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from flpoc.errors import ConnectionFailed, DeadlineError, ServiceError, UsageError
+from flpoc.errors import ConnectionFailed, DeadlineError, KitError, ServiceError, UsageError
 from flpoc.formatting import Report
 from flpoc.launching import Handle
 from flpoc.poc.checks import said_of_plugins
 from flpoc.poc.gpus import assign_gpus, host_gpus
 from flpoc.poc.preparing import port_preflight
 from flpoc.poc.services import CONSOLE_LOG, Services, at_once, choose, some
-from flpoc.poc.workspace import Workspace, locked, open_workspace
+from flpoc.poc.workspace import PROJECT_FILE, Workspace, locked, open_workspace
 
 if TYPE_CHECKING:
     from flpoc.plugins import Plugins
@@ -73,6 +73,7 @@ def start(
     study: str = "",
     wait: bool = True,
     timeout: float = READY_TIMEOUT,
+    port: int = 0,
 ) -> Report:
     """Start the server and the sites of a workspace; what runs already is left alone.
 
@@ -85,9 +86,10 @@ def start(
         study: Has no effect on services.
         wait: Return only when every participant has answered.
         timeout: How long to wait for that, in seconds.
+        port: Move the proof of concept to this port first; 0: it keeps the one it has.
 
     Raises:
-        UsageError: There is no such workspace, participant or graphics processor.
+        UsageError: There is no such workspace, participant or graphics processor; or it is to be moved while it runs.
         ServiceError: The port is taken, or a service ended before it was ready.
         LaunchError: A process could not be started.
         ConnectionFailed: Not all was ready in time.
@@ -96,6 +98,9 @@ def start(
     try:
         with locked(folder.resolve()):
             workspace = open_workspace(folder)
+            moved_from = workspace.project.port if port not in (0, workspace.project.port) else None
+            if moved_from is not None:
+                workspace = _moved(workspace, port, plugins)
             names = choose(workspace, only, exclude)
             if not names:
                 raise UsageError("there is nothing left to start", hint="leave out -ex, or name another")
@@ -116,7 +121,26 @@ def start(
         ready = True
         warnings += _plugin_troubles(launched)
     data = _data(launched, wait=wait, timeout=timeout, ready=ready, warnings=warnings)
+    data["moved_from"] = moved_from
     return Report(data=data, text=_text(data), warnings=warnings)
+
+
+def _moved(workspace: Workspace, port: int, plugins: Plugins) -> Workspace:
+    """Give a proof of concept that is stopped another port; the project says so last, so that a kill is made good."""
+    from flpoc.provision.moving import move_kits
+    from flpoc.provision.project_file import write_project
+
+    services = Services(workspace.folder, plugins, workspace)
+    if runs := sorted(services.running()) or services.running_jobs():
+        raise UsageError(f"the POC runs and keeps its port: {some(runs)}", hint="stop it first: flpoc poc stop")
+    moved = attrs.evolve(workspace, project=attrs.evolve(workspace.project, port=port))
+    _preflight(moved, moved.project.server.name, check=True)
+    try:
+        move_kits(moved.project, moved.folder, moved.prod, plugins=plugins)
+    except KitError as error:
+        raise UsageError(error.message, hint=error.hint) from None
+    write_project(moved.project, moved.folder / PROJECT_FILE)
+    return moved
 
 
 def _launch(
@@ -153,12 +177,13 @@ def _preflight(workspace: Workspace, server: str, *, check: bool) -> dict[str, A
         return _unchecked(f"{server} is not started by this command")
     found = port_preflight(port)
     if found["conflicts"]:
+        from flpoc.ports import next_free
+
         message = f"port {port} of {server} is {found['ports'][0]['reason']}"
         warning = f"{message}; nothing was started"
         raise ServiceError(
             message,
-            hint="end that program, or wait until it has ended. `flpoc poc prepare --force` makes the POC anew with a "
-            "free port (one that a project file names stays), but deletes all its jobs and models",
+            hint=f"end that program, or move the POC to another port: flpoc poc start --port {next_free(port + 1)}",
             data={
                 "port_conflict": True,
                 "port_preflight": found,
@@ -315,6 +340,8 @@ def _text(data: dict[str, Any]) -> list[str]:
     names = list(data["services"])
     already = [f"{name} (pid {pid})" for name, pid in data["already_running"].items()]
     lines = [f"Already running: {some(already)}"] if already else []
+    if data["moved_from"]:
+        lines.append(f"Moved:   from port {data['moved_from']} to {data['port']}; copies of kits have to be made anew")
     if data["started"]:
         lines.append(f"Started: {some(list(data['started']))}")
     lines += [f"{site} has GPU {', '.join(ids)}" for site, ids in data["gpus"].items()]

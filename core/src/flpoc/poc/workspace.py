@@ -200,8 +200,10 @@ def make_workspace_folder(folder: Path) -> Path:
     """Make the folder of a workspace, for its owner only.
 
     Raises:
-        UsageError: It belongs to somebody else, is no folder, or cannot be made.
+        UsageError: It belongs to somebody else, is no folder, or cannot be made; or its name is no text.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder.absolute())):  # bytes that are no letters
+        raise UsageError(f"{folder}: the path of the workspace is not UTF-8", hint="choose a folder with another name")
     try:
         if _is_default(folder):
             _make_private(DEFAULT_WORKSPACE.parent)

@@ -52,7 +52,7 @@ def provision(
     check_project(project)
     chosen = _chosen(project, only)
     with staging_in(folder, project.name) as (home, staging):
-        made = _build(_Job(project, _authority(project, plugins), staging / CA), home, staging, chosen, plugins)
+        made = _build(_Job(project, authority_of(project, plugins), staging / CA), home, staging, chosen, plugins)
         return _publish(home, staging, made)
 
 
@@ -83,7 +83,7 @@ def add_kits(
         for one in chosen:
             if (prod / one.name).exists() and not replace:
                 raise KitError(f"{prod / one.name} exists", hint="--force replaces it")
-        made = _build(_Job(project, _authority(project, plugins), staging / CA), home, staging, chosen, plugins)
+        made = _build(_Job(project, authority_of(project, plugins), staging / CA), home, staging, chosen, plugins)
         return {one.name: put_in(made / one.name, prod / one.name, staging) for one in chosen}
 
 
@@ -112,7 +112,12 @@ def _chosen(project: Project, only: Collection[str] | None) -> tuple[Participant
     return tuple(one for one in project.participants if one.name in only)
 
 
-def _authority(project: Project, plugins: Plugins | None) -> Authority:
+def authority_of(project: Project, plugins: Plugins | None) -> Authority:
+    """The authority that a project names.
+
+    Raises:
+        PluginError: It is not installed.
+    """
     if plugins is not None:
         found: Authority = plugins.create("authorities", project.authority)
         return found

@@ -188,7 +188,8 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+        hint = "look at the folder and its permissions"
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}", hint=hint) from None
 
 
 def entry_of(one: Participant, port: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flpoc.errors import ConfigError, FlpocError, UsageError
+from flpoc.errors import MAKE_ROOM, ConfigError, FlpocError, ResourceError, UsageError, disk_is_full
 
 if TYPE_CHECKING:
     import argparse
@@ -84,10 +84,10 @@ def export(job: Job, parent: Path) -> Path:
             _check(made, target)
             _put(made, target, Path(beside) / "old")
     except OSError as error:
-        why = error.strerror or str(error)
-        raise FlpocError(
-            f"{target} cannot be written: {why}", code="OUTPUT_DIR_NOT_WRITABLE", hint="choose another folder"
-        ) from error
+        why = f"{target} cannot be written: {error.strerror or error}"
+        if disk_is_full(error):
+            raise ResourceError(why, code="DISK_FULL", hint=MAKE_ROOM) from error
+        raise FlpocError(why, code="OUTPUT_DIR_NOT_WRITABLE", hint="choose another folder") from error
     return target.resolve()
 
 

@@ -28,7 +28,7 @@ def main() -> int:
     try:
         said = {"folder": str(_exported(program, entry))}
     except FlpocError as error:
-        if not error.code.startswith(("RECIPE_", "OUTPUT_")):
+        if not error.code.startswith(("RECIPE_", "OUTPUT_", "DISK_")):
             return _report(error, program)
         said = {"code": error.code, "message": error.message, "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - whatever the program raises

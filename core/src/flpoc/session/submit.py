@@ -59,6 +59,7 @@ def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> 
             "a submit token has 1 to 128 characters: letters, digits, . _ : -", hint="for example --submit-token run-7"
         )
     found, note = find_job_folder(folder)
+    name = _named(found)
     spec = in_study(read_job(found), session.study)
     kit = session.kit
     with tempfile.TemporaryDirectory(prefix="flpoc-submit-") as temporary:
@@ -66,7 +67,7 @@ def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> 
         files, left_out = collect_and_pack(found, archive)
         signed = sign_job(
             spec,
-            found.resolve().name,
+            name,
             files,
             project=kit.settings.project,
             submitter=kit.settings.name,
@@ -87,6 +88,14 @@ def submit(session: Connection, folder: Path, token: str, keep: Path | None) -> 
         kept,
         warnings=tuple(map(str, answer["warnings"])),
     )
+
+
+def _named(folder: Path) -> str:
+    """The name of a job's folder, which is kept with the job."""
+    name = folder.resolve().name
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no letters
+        raise UsageError(f"{folder}: the name of the folder is not UTF-8", hint="give the folder another name")
+    return name
 
 
 def in_study(spec: JobSpec, study: str) -> JobSpec:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from flpoc.ending import end, flush_files
-from flpoc.errors import FlpocError
+from flpoc.errors import MAKE_ROOM, FlpocError, disk_is_full
 from flpoc.settings import parse_json, structure
 from flpoc.simulate.engine import simulate
 from flpoc.simulate.order import Order
@@ -44,6 +44,11 @@ def main() -> int:
     except FlpocError as error:
         say(error={"code": error.code, "message": error.message, "hint": error.hint, "data": error.data})
         return error.exit_status
+    except OSError as error:
+        said = f"{error.filename or order.workspace}: {error.strerror or error}"
+        code, hint = ("DISK_FULL", MAKE_ROOM) if disk_is_full(error) else ("FILE_FAILED", "look at its permissions")
+        say(error={"code": code, "message": said, "hint": hint, "data": None})
+        return 1
     say(**attrs.asdict(outcome, filter=lambda field, _: field.name != "results"), results=str(outcome.results))
     return 0
 

@@ -109,7 +109,8 @@ def _shake_hands(kit: Kit, plain: socket.socket, until: float) -> Iterator[Step]
     except ssl.SSLCertVerificationError as error:
         yield Step("server", error=_not_trusted(kit, error, until))
     except TimeoutError:
-        silent = ConnectionFailed(f"{place} takes connections, but says nothing: no flpoc server", hint=_WHO_LISTENS)
+        why = f"{place} takes connections, but says nothing: a server that hangs, or no flpoc server"
+        silent = ConnectionFailed(why, hint=_WHO_LISTENS)
         yield Step("server", error=silent)
     except OSError as error:
         if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):

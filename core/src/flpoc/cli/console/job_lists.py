@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +10,12 @@ import click
 from flpoc.cli.connect import Connection, connects, job_argument
 from flpoc.cli.console.command import console_command
 from flpoc.cli.console.targets import site_argument
-from flpoc.cli.formats import cells_of
-from flpoc.cli.job_text import seconds_text
+from flpoc.cli.job_table import job_table
 from flpoc.cli.options import Number, option
 from flpoc.errors import JobError
 from flpoc.formatting import Report, Table
 
-_HEADS: Final = ("JOB ID", "NAME", "STATUS", "SUBMIT TIME", "RUN DURATION")
-#: An id is not shown shorter than this.
-_LEAST_ID: Final = 8
+_DURATION: Final = "RUN DURATION"
 
 
 @console_command(
@@ -55,7 +49,7 @@ def list_jobs(  # noqa: PLR0917 - click gives them by name
         user = session.kit.settings.name
     if mine:
         rows = newest([row for row in rows if row.get("submitter_name") == user], limit, reverse=reverse)
-    return Report(rows, text=job_text(rows, detailed=detailed) if rows else ("No jobs.",))
+    return Report(rows, text=job_table(rows, _DURATION, detailed=detailed) if rows else ("No jobs.",))
 
 
 @console_command("list_job", examples=("list_job ID",))
@@ -75,7 +69,7 @@ def list_job(connection: Connection, job_id: str) -> Report:
     if len(exact) > 1:
         names = ", ".join(str(row["job_id"]) for row in exact[:8])
         raise JobError(f"{job_id!r} is the beginning of {len(exact)} job ids: {names}", code="JOB_AMBIGUOUS")
-    return Report(exact, text=job_text(exact, detailed=True))
+    return Report(exact, text=job_table(exact, _DURATION, detailed=True))
 
 
 def newest(rows: list[dict[str, Any]], limit: int, *, reverse: bool) -> list[dict[str, Any]]:
@@ -83,60 +77,6 @@ def newest(rows: list[dict[str, Any]], limit: int, *, reverse: bool) -> list[dic
     if not limit:
         return rows
     return rows[:limit] if reverse else rows[-limit:]
-
-
-def job_text(rows: Sequence[Mapping[str, Any]], *, detailed: bool, width: int | None = None) -> list[str | Table]:
-    """Jobs as a table, and what does not fit into it as lines below.
-
-    Args:
-        rows: The jobs.
-        detailed: With who submitted each.
-        width: Columns there are; found out by default, and unlimited when nobody looks at a terminal.
-    """
-    room = width if width is not None else shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    ids = [str(row["job_id"]) for row in rows]
-    waits = [str(row.get("waiting_for") or "").removeprefix("waiting for ") for row in rows]
-    cells = [_cells(row, detailed=detailed) for row in rows]
-    whole = _table(ids, cells, waits, detailed=detailed)
-    if not room or _width(whole) <= room:
-        return [whole]
-    ids = [shortest(one, ids) for one in ids]
-    short = _table(ids, cells, waits, detailed=detailed)
-    without = _table(ids, cells, [""] * len(rows), detailed=detailed)
-    if _width(short) <= room or _width(without) > room:
-        return [short]
-    return [without, *(f"{one} waits for {why}" for one, why in zip(ids, waits, strict=True) if why)]
-
-
-def _table(ids: Sequence[str], cells: Sequence[tuple[str, ...]], waits: Sequence[str], *, detailed: bool) -> Table:
-    waiting = any(waits)
-    heads = (*_HEADS, *(("SUBMITTER",) if detailed else ()), *(("WAITING FOR",) if waiting else ()))
-    rows = ((job, *rest, *((why or "-",) if waiting else ())) for job, rest, why in zip(ids, cells, waits, strict=True))
-    return Table(heads, tuple(rows))
-
-
-def _width(table: Table) -> int:
-    columns = zip(table.headings, *table.rows, strict=True)
-    return sum(max(map(cells_of, column)) + 2 for column in columns) - 2
-
-
-def _cells(row: Mapping[str, Any], *, detailed: bool) -> tuple[str, ...]:
-    seconds = row.get("duration_s")
-    return (
-        str(row["job_name"]),
-        str(row["status"]),
-        str(row["submit_time"]).partition(".")[0].removesuffix("Z") + "Z",
-        "-" if seconds is None else seconds_text(seconds),
-        *((str(row.get("submitter_name") or "-"),) if detailed else ()),
-    )
-
-
-def shortest(one: str, ids: Sequence[str]) -> str:
-    """The shortest beginning of an id that none of the others has."""
-    for size in range(_LEAST_ID, len(one)):
-        if sum(other.startswith(one[:size]) for other in ids) < 2:
-            return one[:size]
-    return one
 
 
 @console_command(
