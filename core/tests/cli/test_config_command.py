@@ -23,7 +23,7 @@ def config(capsys, monkeypatch):
     monkeypatch.delenv("FLPOC_POC_WORKSPACE", raising=False)
 
     def run(*words):
-        status = main(["config", *words, "--format", "json"])
+        status = main(["--format", "json", "config", *words])
         found = json.loads(capsys.readouterr().out)
         assert found["exit_code"] == status
         return found

@@ -49,6 +49,15 @@ def test_what_takes_long_shows_a_bar(terminal):
     assert not bar.shown
 
 
+def test_the_time_shown_began_before_the_bar_did(terminal):
+    stream, screen = terminal
+    with Progress("Waiting", stream=stream, patience=1.1):
+        said = b""
+        while b"0:00:" not in said or not said.rpartition(b"0:00:")[2][1:]:
+            said += os.read(screen, 4096)
+    assert b"0:00:00" not in said
+
+
 @pytest.mark.row("C12")
 def test_a_dumb_terminal_gets_no_bar(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")

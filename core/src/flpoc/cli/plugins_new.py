@@ -101,7 +101,8 @@ def new_plugin(call: Call, kind: str, name: str, output_dir: str) -> Report:
     files = package(kind, name)
     _write(parent, folder, files)
     data = {"kind": kind, "name": name, "folder": str(folder.resolve()), "files": sorted(files)}
-    steps = [f"cd {quote(str(folder))}", "python -m pip install -e '.[test]'", "python -m pytest", f"flpoc plugins check {name}"]
+    install = "python -m pip install -e '.[test]'"
+    steps = [f"cd {quote(str(folder))}", install, "python -m pytest", f"flpoc plugins check {name}"]
     text = [
         f"Made {folder}: a plugin with the {kind.replace('-', ' ')} {name}.",
         "Next:",

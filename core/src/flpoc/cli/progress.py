@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -33,6 +34,7 @@ class Progress:
         self._title = title
         self._total = total
         self._done = 0.0
+        self._began = time.monotonic()
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
         self._ended = False
@@ -106,6 +108,7 @@ class Progress:
                 TimeElapsedColumn(),
             )
             self._bar = Bar(*columns, console=Console(file=self._stream), transient=True)
-            self._bar.add_task(self._escaped(), total=self._total)
+            task = self._bar.add_task(self._escaped(), total=self._total)
+            self._bar.tasks[task].start_time = self._began  # the time that is shown is what the user has waited
             self._draw()
             self._bar.start()

@@ -202,9 +202,9 @@ def _data(added: _Added, kit_id: str = "") -> dict[str, Any]:
 
 def _register(added: _Added, configuration: Configuration) -> tuple[dict[str, Any], list[str]]:
     """Register a user's kit, and activate it only if none is active."""
-    from flpoc.configuration import register_poc_kit
-
     from shlex import quote
+
+    from flpoc.configuration import register_poc_kit
 
     name = added.participant.name
     changed, kit_id, warnings = register_poc_kit(configuration, added.workspace.folder, name, added.kit)
