@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flpoc.ports import is_free
 
 RUN = "import sys; from flpoc.cli.main import main; sys.exit(main())"
 
@@ -116,10 +118,14 @@ def all_processes() -> Iterator[tuple[int, str]]:
                 continue  # it has just ended, or is none of ours
 
 
+#: Of the ports that this tester's proofs of concept may have, those that none takes by itself; each in its turn.
+_SPARE = itertools.cycle(range(25, 50))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that no other tester takes, and that the system gives to no connection."""
+    first = int(os.environ.get("FLPOC_POC_PORT", "8002"))
+    return next(port for place in _SPARE if is_free(port := first + place))
 
 
 @pytest.fixture

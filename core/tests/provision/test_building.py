@@ -8,7 +8,6 @@ import multiprocessing
 import stat
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -265,17 +264,6 @@ def test_two_at_once_get_generations_of_their_own_under_one_authority(tmp_path: 
     assert sorted(made) == ["prod_00", "prod_01", "prod_02", "prod_03"]
     home = tmp_path / "example_project"
     assert len({load_kit(home / name / "server").root_pem for name in made}) == 1
-
-
-def test_two_sites_take_less_than_a_seventh_of_a_second_and_fifty_less_than_one(tmp_path: Path):
-    def took(count: int, run: int) -> float:
-        start = time.perf_counter()
-        provision(sample_project([f"site-{n}" for n in range(count)]), tmp_path / f"{count}-{run}")
-        return time.perf_counter() - start
-
-    # once is enough: the machine may be busy with something else
-    assert any(took(2, run) < 0.15 for run in range(20))
-    assert any(took(50, run) < 1.0 for run in range(10))
 
 
 # -- plugins
