@@ -155,7 +155,7 @@ def test_a_model_without_a_difference_is_named(running: Federation, tmp_path: Pa
     ("script", "said"),
     [
         ("import flpoc.client as flare\nflare.receive()\n", "flare.init() has not been called"),
-        ("print('does nothing')\n", "the script ended before round 1 was answered"),
+        ("print('does nothing')\n", "the script ended before the job did"),
         ("import sys\nsys.exit('no data here')\n", ""),
     ],
 )

@@ -52,6 +52,16 @@ def test_what_a_site_must_have(recipe):
     assert (scripts["site-1"]["cpus"], scripts["site-1"]["memory_gib"], scripts["site-1"]["gpus"]) == (2.0, 0.5, 1)
 
 
+def test_what_is_said_of_all_sites_holds_for_those_with_a_configuration_of_their_own(recipe):
+    recipe.set_per_site_config({"site-1": {"train_args": "2"}, "site-2": {}})
+    set_recipe_meta(recipe, "resource_spec", {"site-2": {"gpus": 2}})
+    set_recipe_meta(recipe, "resource_spec", {"@default": {"gpus": 1, "cpus": 3}})
+    _, spec = read(recipe.export("jobs"))
+    assert [spec.script_for(site).gpus for site in ("site-1", "site-2", "site-3")] == [1, 2, 1]
+    assert [spec.script_for(site).cpus for site in ("site-1", "site-2", "site-3")] == [3.0, 3.0, 3.0]
+    assert [spec.script_for(site).args for site in ("site-1", "site-2", "site-3")] == [("2",), ("1",), ("1",)]
+
+
 def test_in_which_image_a_script_runs(recipe):
     set_recipe_meta(recipe, "launcher_spec", {"default": {"docker": {"image": "lab/torch:1"}}})
     set_recipe_meta(recipe, "launcher_spec", {"site-1": {"docker": {"image": "lab/torch:2"}}})

@@ -62,6 +62,32 @@ def test_the_first_cause_is_the_same_in_this_process(simulation, name):
     assert outcome.cause.lines()[0] == says
 
 
+@pytest.mark.parametrize("how", [*WAYS.values(), {"in_process": True}], ids=[*WAYS, "here"])
+def test_a_script_that_does_not_begin_fails_as_at_a_server(simulation, how):
+    script = "import flpoc.client as flare\nflare.receive()\n"
+    outcome = simulation.run(script=script, sites=2, how=how)
+    said = "site-1 (training): UsageError: flare.init() has not been called"
+    assert outcome.cause.lines()[0].replace("site-2", "site-1") == said
+    assert outcome.cause.line == 2
+
+
+@pytest.mark.parametrize("how", [*WAYS.values(), {"in_process": True}], ids=[*WAYS, "here"])
+def test_a_script_of_another_rank_does_not_talk_as_at_a_server(simulation, how):
+    script = "import flpoc.client as flare\nflare.init(rank=1)\nassert flare.receive() is None\nflare.is_running()\n"
+    outcome = simulation.run(script=script, sites=2, how=how)
+    assert "UsageError: flare.is_running() is for rank 0; this is rank 1" in outcome.cause.lines()[0]
+
+
+@ways
+def test_a_script_that_ends_after_an_answer_is_told_of_the_job_and_not_of_a_round_it_has_answered(simulation, how):
+    outcome = simulation.run("flare.send(flare.FLModel(params=params)); sys.exit()", sites=2, how=how)
+    if how == WAYS["own"]:
+        assert "the script ended before" in outcome.cause.message
+        assert "round 1" not in outcome.cause.message
+    else:
+        assert outcome.cause is None
+
+
 @ways
 def test_a_script_that_is_killed_is_started_three_times_for_a_task(simulation, how):
     body = IF_SECOND + "print('killed', flush=True); os.kill(os.getpid(), signal.SIGKILL)"

@@ -210,6 +210,20 @@ def test_the_order_of_batches_follows_from_the_seed_alone(tasks) -> None:
     assert tasks.sent(0)["layer.weight"].tolist() != found[0]
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_script_that_is_started_anew_draws_the_same_batches(tasks, epochs: int) -> None:
+    tasks.begin("train", "train", "train", model=START)
+    loop(trainer(pytorch_lightning, max_epochs=epochs), net(pytorch_lightning), loader(shuffle=True))
+    whole = [tasks.sent(number)["layer.weight"].tolist() for number in range(3)]
+    tasks.begin("train", "train", "train", model=START)
+    for _ in range(3):
+        made, model, data = trainer(pytorch_lightning, max_epochs=epochs), net(pytorch_lightning), loader(shuffle=True)
+        flare.patch(made)
+        made.validate(model, data, verbose=False)
+        made.fit(model, data)
+    assert [tasks.sent(number)["layer.weight"].tolist() for number in range(3)] == whole
+
+
 def test_the_proximal_term_of_fedprox_is_added_if_the_server_says_so(tasks) -> None:
     """Compared with a plain loop."""
     tasks.begin("train", model=START, meta={"fedprox_mu": 0.7})

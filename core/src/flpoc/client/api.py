@@ -28,6 +28,8 @@ _KINDS: Final = {"is_train": "train", "is_evaluate": "evaluate", "is_submit_mode
 
 # one process is one script of one job: the functions below are its methods
 _script: Script | _OtherRank | None = None
+# what init() begins, where scripts run in a process of somebody else's
+_offered: Script | None = None
 
 
 def _current(function: str) -> Script:
@@ -65,6 +67,9 @@ def init(rank: str | int | None = None, config_file: str | None = None) -> None:
     if number != "0":
         _script = _OtherRank(number)
         return
+    if _offered is not None:
+        _script = _offered
+        return
     _script = Script()
     sys.excepthook = _Explains(_script)
 
@@ -80,10 +85,13 @@ class _Explains:
         self.script.explain(error)
 
 
-def use(script: Script | None) -> None:
-    """Have *script* be the one that the functions here belong to; for whoever runs scripts in a process of its own."""
-    global _script  # noqa: PLW0603 - see above
-    _script = script
+def use(script: Script | None, *, begun: bool = True) -> None:
+    """Have *script* be the one that the functions here belong to; for whoever runs scripts in a process of its own.
+
+    If it has not *begun*, it begins with :func:`init`.
+    """
+    global _script, _offered
+    _script, _offered = (script, None) if begun else (None, script)
 
 
 def current() -> Script | None:

@@ -155,8 +155,17 @@ def set_recipe_meta(recipe: Recipe, key: str, value: Any) -> None:
     for site, needs in sorted(wanted.items()):
         if site not in scripts and "@default" not in scripts:
             raise ValueError(f"{said}: nothing is said for {site!r}")
-        entry = scripts.setdefault(site, dict(scripts.get("@default", {})))
-        entry |= read(f"{said}.{site}", needs)
+        scripts.setdefault(site, dict(scripts.get("@default", {})))
+        _say(scripts, site, read(f"{said}.{site}", needs))
+
+
+def _say(scripts: dict[str, dict[str, Any]], site: str, found: Mapping[str, Any]) -> None:
+    """Say it of a site; what is said of all holds for those, too, of which it was not said otherwise."""
+    before = dict(scripts[site])
+    for name, entry in scripts.items():
+        for key, value in found.items():
+            if name == site or (site == "@default" and entry.get(key) == before.get(key)):
+                entry[key] = value
 
 
 def _resources(where: str, needs: Any) -> dict[str, Any]:

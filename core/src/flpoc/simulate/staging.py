@@ -162,7 +162,7 @@ def _as_main(stage: Stage, script: Script, owner: SimulatedOwner) -> Iterator[Mo
     sys.path.insert(0, str(Path(stage.script).parent))
     os.environ.update(stage.env)
     os.chdir(owner.folder)
-    api.use(script)
+    api.use(script, begun=False)
     try:
         yield main
     finally:

@@ -51,7 +51,8 @@ def cause_of_end(
             log_tail=tail, hint=said.hint,
         )  # fmt: skip
     too_early = code == 0
-    message = f"the script ended before round {(round_number or 0) + 1} was answered" if too_early else ending.reason
+    what = "the job did" if round_number is None else f"round {round_number + 1} was answered"
+    message = f"the script ended before {what}" if too_early else ending.reason
     return Cause(
         site=site, phase="training", round=round_number, message=message,
         exit_code=code if code is not None and code >= 0 else None, signal=signal_name(code),

@@ -68,7 +68,7 @@ class Exchange:
         self.restore, self.strict, self.again = restore, strict, again
         self._limits: tuple[int, int] | None = None
         self._received: FLModel | None = None
-        self._begin = 0
+        self._begin, self._begins = 0, False
         self._near: dict[int, torch.Tensor] = {}
         self._trained = False
         self._own: dict[str, torch.Tensor] | None = None
@@ -136,16 +136,27 @@ class Exchange:
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         self._load(module)
-        seed = api.get_seed()
-        torch.manual_seed(seed)
-        np.random.seed(seed)
+        _draw_from_the_seed()
         if self.restore:
             _take_up(trainer)
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        self._begin = trainer.global_step
+        self._begin, self._begins = trainer.global_step, True
         if self._mu:
             self._near = {id(one): one.detach().clone() for one in module.parameters()}
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """Let a fit draw the same whether or not its trainer has trained before.
+
+        Lightning makes the iterator of a first epoch before this, and that of every other after this.
+        """
+        if not self._begins:
+            return
+        self._begins = False
+        _draw_from_the_seed()
+        batches = getattr(trainer.fit_loop, "_data_fetcher", None)
+        if trainer.current_epoch == 0 and batches is not None:
+            iter(batches)
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
         """The gradient of mu/2 |w - w_received|^2 (Li et al. 2020, arXiv:1812.06127)."""
@@ -191,6 +202,12 @@ def _script() -> Script:
     script = api.current()
     assert script is not None  # patch() was called by it
     return script
+
+
+def _draw_from_the_seed() -> None:
+    seed = api.get_seed()
+    torch.manual_seed(seed)
+    np.random.seed(seed)
 
 
 def _validates(trainer: Any) -> bool:
