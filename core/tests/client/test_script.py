@@ -326,6 +326,15 @@ def test_only_rank_0_talks(rank: Any, monkeypatch: pytest.MonkeyPatch, owner: An
             ask()
 
 
+def test_to_begin_twice_warns_and_changes_nothing(owner: Any) -> None:
+    owner.script(owner.give(1, w=ONES))
+    flare.init()
+    begun = api.current()
+    with pytest.warns(UserWarning, match=r"flare.init\(\) was called before"):
+        flare.init()
+    assert api.current() is begun
+
+
 def test_a_script_that_flpoc_did_not_start_is_told_so(owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UsageError, match="was not started by flpoc"):

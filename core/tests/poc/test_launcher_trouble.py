@@ -79,3 +79,25 @@ def test_without_its_launcher_every_command_says_what_may_still_run(place, tethe
     assert "uses the launcher 'tether'" in answer.document["message"]
     assert f"site-1 (pid {pid})" in answer.document["message"]
     assert "install it again" in answer.document["hint"]
+
+
+def test_a_stop_fails_where_the_launcher_cannot_say_whether_anything_runs(place, tethered):
+    start_anyway(place)
+    away = """
+    def poll(self, handle):
+        from flpoc.launching import State, Status
+        return Status(State.EXITED, None, "nobody knows")
+
+    def stop(self, handle, *, grace=10.0):
+        from flpoc.errors import LaunchError
+        raise LaunchError("the engine does not answer", hint="start it")
+"""
+    tethered.write_text(HOOKS.partition("    def poll")[0] + away + "\n@hookimpl" + HOOKS.rpartition("@hookimpl")[2])
+    answer = place.run("stop")
+    assert answer.error[0] == "LAUNCH_FAILED"
+    assert answer.document["message"] == "the engine does not answer"
+    record = place.workspace / "state" / "poc" / "handles" / "site-1.json"
+    assert record.exists()
+    tethered.write_text(HOOKS)
+    assert place.run("stop").data["status"] == "stopped"
+    assert not record.exists()

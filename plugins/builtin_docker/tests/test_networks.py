@@ -68,6 +68,20 @@ def test_it_goes_with_the_last(launcher: DockerLauncher, engine: engines.Engine,
     assert networks(engine) == []
 
 
+def test_owners_on_one_engine_do_not_meet(launcher: DockerLauncher, engine: engines.Engine, tmp_path: Path) -> None:
+    handles = []
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+        handles.append(launcher.launch(service(tmp_path / name)))
+    mine, theirs = handles
+    assert len({ref_of(one).network for one in handles}) == 2
+    launcher.stop(mine, grace=0)
+    assert launcher.poll(theirs).running
+    assert networks(engine) == [ref_of(theirs).network]
+    launcher.stop(theirs, grace=0)
+    assert networks(engine) == []
+
+
 def test_it_stays_for_a_container_that_was_made_and_not_yet_started(
     launcher: DockerLauncher, engine: engines.Engine, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -46,7 +47,7 @@ def _silent() -> bool:
 
 
 def init(rank: str | int | None = None, config_file: str | None = None) -> None:
-    """Connect this script to its job. A second call does nothing.
+    """Connect this script to its job. A second call does nothing and warns.
 
     Of several processes of one script, as ``torchrun`` starts them, only rank 0 talks: at the others
     :func:`receive` gives None, :func:`send`, :func:`log`, :func:`clear` and :func:`shutdown` do nothing, and
@@ -59,8 +60,15 @@ def init(rank: str | int | None = None, config_file: str | None = None) -> None:
     Raises:
         UsageError: The script was not started by flpoc.
     """
-    global _script  # noqa: PLW0603 - see above
     del config_file
+    if _script is not None:
+        warnings.warn("flare.init() was called before: this call does nothing", stacklevel=2)
+    begin(rank)
+
+
+def begin(rank: str | int | None = None) -> None:
+    """What :func:`init` does, for those who do not know whether the script has called it."""
+    global _script  # noqa: PLW0603 - see above
     if _script is not None:
         return
     number = str(os.environ.get("RANK") or "0" if rank is None else rank)

@@ -28,7 +28,7 @@ def train(function: Callable[P, FLModel]) -> Callable[P, FLModel | None]:
 
     @functools.wraps(function)
     def trained(*args: P.args, **kwargs: P.kwargs) -> FLModel | None:
-        api.init()
+        api.begin()
         script = api.current()
         if script is None or script.rests or (received := api.receive()) is None:
             return None
@@ -57,7 +57,7 @@ def evaluate(function: Callable[P, R]) -> Callable[P, R | None]:
 
     @functools.wraps(function)
     def evaluated(*args: P.args, **kwargs: P.kwargs) -> R | None:
-        api.init()
+        api.begin()
         script = api.current()
         if script is None or (received := api.receive()) is None:
             return None

@@ -44,7 +44,7 @@ def patch(
     Raises:
         UsageError: It is no trainer that a plugin of the project knows; says which package would help.
     """
-    api.init()
+    api.begin()
     options = {"restore_state": restore_state, "load_state_dict_strict": load_state_dict_strict}
     script = api.current()
     if script is not None:

@@ -53,7 +53,7 @@ def _report(error: BaseException) -> int:
 def _connected() -> Script | None:
     """The script's connection, made now if it failed before; None if there can be none."""
     try:
-        api.init()
+        api.begin()
     except BaseException as error:  # noqa: BLE001 - the agent still has the exit code and the log
         print(f"flpoc: {error}", file=sys.stderr)
     return api.current()

@@ -25,7 +25,7 @@ from flpoc_builtin_docker.settings import OWN_IMAGE
 @option("-d", "--docker-image", "image_name", metavar="IMAGE", help=f"Its image.  [default: {OWN_IMAGE}]")
 @option("--config", metavar="FILE", help="Settings: runtime, parent.docker_image.  [default: KIT/config.yaml if any]")
 @option("--output", metavar="DIR", help="Where the prepared kit is put.  [default: KIT/prepared/docker]")
-@option("--force", is_flag=True, help="Replace what is there.")
+@option("--force", is_flag=True, help="Replace an earlier copy; the state in it stays.")
 def prepare(
     *,
     kit: str | None,
