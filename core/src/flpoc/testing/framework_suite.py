@@ -52,13 +52,13 @@ class FrameworkSuite:
     def test_parameters_come_back_bit_by_bit(self, framework: Framework, params: Any) -> None:
         """There and back again nothing is lost or renamed."""
         found = framework.to_arrays(params)
-        assert _seen(framework.to_arrays(framework.from_arrays(found))) == _seen(found)
+        _check_same(_seen(framework.to_arrays(framework.from_arrays(found))), _seen(found))
 
     def test_parameters_are_left_as_they_are(self, framework: Framework, params: Any) -> None:
         """A script goes on training with what it has sent."""
         before = _seen(framework.to_arrays(params))
         framework.from_arrays(framework.to_arrays(params))
-        assert _seen(framework.to_arrays(params)) == before
+        _check_same(_seen(framework.to_arrays(params)), before)
 
     @pytest.mark.parametrize("dtype", ITEM_BYTES)
     def test_numbers_come_back_with_every_bit_or_are_refused(self, framework: Framework, dtype: str) -> None:
@@ -66,7 +66,7 @@ class FrameworkSuite:
         array = _every_bit(dtype)
         if dtype in self.dtypes:
             found = framework.to_arrays(framework.from_arrays({"layer.weight": array}))
-            assert _seen(found) == _seen({"layer.weight": array})
+            _check_same(_seen(found), _seen({"layer.weight": array}))
             return
         with pytest.raises(FlpocError) as refusal:
             framework.from_arrays({"layer.weight": array})
@@ -78,7 +78,7 @@ class FrameworkSuite:
         if len(shape) > self.most_dimensions or (not shape and self.most_dimensions == 1):
             pytest.skip("its tensors have another number of dimensions")
         array = np.arange(np.prod(shape, dtype=int), dtype=self._dtype()).reshape(shape)
-        assert _seen(framework.to_arrays(framework.from_arrays({"w": array}))) == _seen({"w": array})
+        _check_same(_seen(framework.to_arrays(framework.from_arrays({"w": array}))), _seen({"w": array}))
 
     @pytest.mark.parametrize("how", ["reversed", "every second", "transposed", "big-endian"])
     def test_arrays_may_lie_in_memory_as_they_like(self, framework: Framework, how: str) -> None:
@@ -126,7 +126,7 @@ class FrameworkSuite:
         arrays = framework.to_arrays(params)
         for suffix in self._checkpoints(framework):
             framework.write_checkpoint(arrays, tmp_path / f"model{suffix}")
-            assert _seen(framework.read_checkpoint(tmp_path / f"model{suffix}")) == _seen(arrays), suffix
+            _check_same(_seen(framework.read_checkpoint(tmp_path / f"model{suffix}")), _seen(arrays), f"{suffix}: ")
 
     def test_a_checkpoint_runs_nothing(self, framework: Framework, tmp_path: Path) -> None:
         """Checkpoints come from anywhere: one that would run code is refused, and has not run it."""
@@ -162,5 +162,19 @@ def _every_bit(dtype: str) -> Any:
     return both.view(numpy_dtype(dtype))
 
 
-def _seen(arrays: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+#: Of each array by name: its dtype, its shape, its bytes.
+_Seen = dict[str, tuple[str, tuple[int, ...], bytes]]
+
+
+def _seen(arrays: Mapping[str, Any]) -> _Seen:
     return {name: (dtype_name(one.dtype), one.shape, one.tobytes()) for name, one in arrays.items()}
+
+
+def _check_same(found: _Seen, wanted: _Seen, where: str = "") -> None:
+    """Fail with the first difference; to show all differences of two models would take minutes."""
+    assert found.keys() == wanted.keys(), f"{where}other names"
+    for name, (dtype, shape, content) in wanted.items():
+        assert found[name][:2] == (dtype, shape), f"{where}{name}"
+        pairs = enumerate(zip(found[name][2], content, strict=True))
+        first = next((at for at, (one, other) in pairs if one != other), None)
+        assert first is None, f"{where}{name}: other numbers from byte {first} of {len(content)}"
