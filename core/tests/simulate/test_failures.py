@@ -113,7 +113,8 @@ def test_a_script_that_makes_no_progress_is_lost(simulation, how):
 def test_a_round_is_closed_without_those_that_are_late(simulation, how):
     body = 'if site == "site-2" and number == 0: time.sleep(1000)'
     wide = {"workers": 3} if how["workers"] == 2 else {"workers": 2}
-    outcome = simulation.run(body, sites=3, how=wide, rounds=1, quorum=2, timeouts={"round_deadline": 2.0, "stall": 20.0})
+    late = {"round_deadline": 2.0, "stall": 20.0}
+    outcome = simulation.run(body, sites=3, how=wide, rounds=1, quorum=2, timeouts=late)
     assert outcome.state == "FINISHED:COMPLETED"
     assert simulation.ledger(outcome)[0, "site-2"] == ("late", "round_deadline")
 
