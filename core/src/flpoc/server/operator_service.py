@@ -14,7 +14,8 @@ from flpoc.server.revoking import Revoking
 from flpoc.server.service import Server
 from flpoc.server.studies import DEFAULT, Study
 from flpoc.server.views import iso
-from flpoc.wire.asks import AboutStudy, Ask, BlockSite, ChangeStudy
+from flpoc.wire.asks import Ask
+from flpoc.wire.asks_of_operators import AboutStudy, BlockSite, ChangeStudy
 from flpoc.wire.codec import encode
 from flpoc.wire.requests import GiveOrder, Revoke
 

@@ -24,7 +24,8 @@ from flpoc.server.stats import stats_of
 from flpoc.server.store import JobRow
 from flpoc.server.submissions import Submissions
 from flpoc.server.views import about, find_job, list_row, log_answer, result_file, result_files
-from flpoc.wire.asks import AboutJob, Ask, ListJobs, ReadLogs, ReadResult, Reply
+from flpoc.wire.asks import AboutJob, Ask, ListJobs, Reply
+from flpoc.wire.asks_for_files import ReadLogs, ReadResult
 from flpoc.wire.codec import encode
 from flpoc.wire.requests import SubmitJob
 from flpoc.wire.transfers import read_chunks

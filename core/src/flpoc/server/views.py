@@ -17,7 +17,7 @@ from flpoc.jobs.names import JOB_ID, SITE_NAME
 from flpoc.server.files import JobFiles
 from flpoc.server.logs import READ_LIMIT, LogKeeper
 from flpoc.server.store import JobRow, Store
-from flpoc.wire.asks import ReadLogs
+from flpoc.wire.asks_for_files import ReadLogs
 
 if TYPE_CHECKING:
     from flpoc.server.service import Server

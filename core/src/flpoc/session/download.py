@@ -135,7 +135,7 @@ def _chunks(session: Connection, job: str, path: str, size: int) -> Iterator[byt
     import grpc
 
     from flpoc.session.channel import lost
-    from flpoc.wire.asks import ReadResult
+    from flpoc.wire.asks_for_files import ReadResult
 
     stream = session.stream("Download", ReadResult(job, path, size, study=session.study))
     try:

@@ -85,7 +85,7 @@ class JobCalls(Connection):
 
         Bounds apply in the order since, tail, max_bytes; without any, the last 500 lines are given.
         """
-        from flpoc.wire.asks import ReadLogs
+        from flpoc.wire.asks_for_files import ReadLogs
 
         return dict(self.ask("Logs", ReadLogs(check_job_id(job), self.study, site, tail, since, max_bytes)))
 

@@ -182,13 +182,13 @@ class OperatorCalls(Connection):
 
     def disable_client(self, name: str, reason: str = "") -> dict[str, Any]:
         """Keep a site out until :meth:`enable_client`; its part in running jobs ends at once."""
-        from flpoc.wire.asks import BlockSite
+        from flpoc.wire.asks_of_operators import BlockSite
 
         return dict(self.ask("Disable", BlockSite(check_site(name), reason, self.study)))
 
     def enable_client(self, name: str) -> dict[str, Any]:
         """Let a site in again; its agent connects by itself."""
-        from flpoc.wire.asks import BlockSite
+        from flpoc.wire.asks_of_operators import BlockSite
 
         return dict(self.ask("Enable", BlockSite(check_site(name), "", self.study)))
 
@@ -242,7 +242,7 @@ class OperatorCalls(Connection):
 
     def list_studies(self) -> dict[str, Any]:
         """The studies that this user may know of: ``studies`` (names) and ``study_details``."""
-        from flpoc.wire.asks import AboutStudy
+        from flpoc.wire.asks_of_operators import AboutStudy
 
         return dict(self.ask("StudyList", AboutStudy()))
 
@@ -252,7 +252,7 @@ class OperatorCalls(Connection):
         Raises:
             FlpocError: There is none of this name; code STUDY_NOT_FOUND.
         """
-        from flpoc.wire.asks import AboutStudy
+        from flpoc.wire.asks_of_operators import AboutStudy
 
         return dict(self.ask("StudyShow", AboutStudy(name)))
 
@@ -282,12 +282,12 @@ class OperatorCalls(Connection):
         Raises:
             FlpocError: It has jobs; code STUDY_HAS_JOBS.
         """
-        from flpoc.wire.asks import AboutStudy
+        from flpoc.wire.asks_of_operators import AboutStudy
 
         return dict(self.ask("StudyRemove", AboutStudy(name)))
 
     def _change(self, call: str, name: str, site_orgs: Mapping[str, Sequence[str]], user: str = "") -> dict[str, Any]:
-        from flpoc.wire.asks import ChangeStudy
+        from flpoc.wire.asks_of_operators import ChangeStudy
 
         plain = {org: tuple(sites) for org, sites in site_orgs.items()}
         return dict(self.ask(call, ChangeStudy(name, plain, user)))

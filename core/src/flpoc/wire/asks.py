@@ -52,64 +52,6 @@ class AboutJob:
 
 
 @attrs.frozen
-class ReadLogs:
-    """Which lines of which logs."""
-
-    job: str
-    study: str = "default"
-    site: str = "server"
-    tail: int | None = None
-    since: str = ""
-    max_bytes: int | None = None
-
-
-@attrs.frozen
-class ReadResult:
-    """A file of a job's results from byte ``offset`` up to byte ``size``, as ``Results`` announced it.
-
-    A site that was away may add lines to its log after a job has ended; what was announced is a
-    beginning of the file for ever.
-    """
-
-    job: str
-    path: str
-    size: int = attrs.field(validator=checks.count)
-    offset: int = attrs.field(default=0, validator=checks.count)
-    study: str = "default"
-
-
-@attrs.frozen
-class BlockSite:
-    """Keep a site out, or let it in again."""
-
-    site: str = attrs.field(validator=checks.site_name)
-    reason: str = ""
-    study: str = "default"
-
-
-@attrs.frozen
-class AboutStudy:
-    """A study by its name."""
-
-    name: str = ""
-
-
-@attrs.frozen
-class ChangeStudy:
-    """What is to be added to a study, or removed from it.
-
-    Attributes:
-        name: The study.
-        site_orgs: Organisation to its sites.
-        user: A user's name, where it is about one.
-    """
-
-    name: str
-    site_orgs: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
-    user: str = ""
-
-
-@attrs.frozen
 class Reply:
     """An answer: plain data, or an error with its code."""
 

@@ -7,16 +7,9 @@ import attrs
 from flpoc.jobs.spec import SignedJob
 from flpoc.jobs.statements import SignedStatement
 from flpoc.wire import checks
-from flpoc.wire.asks import (
-    AboutJob,
-    AboutStudy,
-    Ask,
-    BlockSite,
-    ChangeStudy,
-    ListJobs,
-    ReadLogs,
-    ReadResult,
-)
+from flpoc.wire.asks import AboutJob, Ask, ListJobs
+from flpoc.wire.asks_for_files import ReadLogs, ReadResult
+from flpoc.wire.asks_of_operators import AboutStudy, BlockSite, ChangeStudy
 from flpoc.wire.codec import SHORT_BYTES, Family
 
 
