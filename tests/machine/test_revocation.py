@@ -27,7 +27,7 @@ from flpoc.provision.kits import Kit, load_kit
 from flpoc.session import Session
 from flpoc.wire.asks import Ask
 from flpoc.wire.messages import Revocation
-from flpoc.wire.requests import Revoke
+from flpoc.wire.statements import Revoke
 
 from .federation import Federation, write_job
 

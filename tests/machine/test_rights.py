@@ -17,7 +17,7 @@ from flpoc.audit.checking import last_records, verify
 from flpoc.errors import AuthError, FlpocError, JobError
 from flpoc.jobs.statements import SignedStatement, new_order, sign_statement
 from flpoc.session import Session
-from flpoc.wire.requests import GiveOrder
+from flpoc.wire.statements import GiveOrder
 
 from .federation import Federation, write_job
 from .two_organisations import (

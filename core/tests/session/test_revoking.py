@@ -23,7 +23,7 @@ from flpoc.provision.kits import load_kit
 from flpoc.provision.project_file import sample_project
 from flpoc.session import Session
 from flpoc.settings import canonical_json
-from flpoc.wire.requests import Revoke
+from flpoc.wire.statements import Revoke
 
 PROJECT = "example_project"
 

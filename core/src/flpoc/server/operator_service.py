@@ -17,7 +17,7 @@ from flpoc.server.views import iso
 from flpoc.wire.asks import Ask
 from flpoc.wire.asks_of_operators import AboutStudy, BlockSite, ChangeStudy
 from flpoc.wire.codec import encode
-from flpoc.wire.requests import GiveOrder, Revoke
+from flpoc.wire.statements import GiveOrder, Revoke
 
 #: Decides about a call, with all that can be against it, and gives what is then done.
 Decider = Callable[[Case, Any], Awaitable[Callable[[], Awaitable[Any]]]]

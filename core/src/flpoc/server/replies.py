@@ -9,7 +9,8 @@ from typing import Any
 
 from flpoc.errors import FlpocError, InternalError
 from flpoc.wire.asks import Reply
-from flpoc.wire.requests import ASKS, STATEMENTS, SUBMISSION, GiveOrder, Revoke, SubmitJob
+from flpoc.wire.requests import ASKS, STATEMENTS, SUBMISSION, SubmitJob
+from flpoc.wire.statements import GiveOrder, Revoke
 
 log = logging.getLogger("flpoc.server")
 

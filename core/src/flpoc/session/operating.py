@@ -198,7 +198,7 @@ class OperatorCalls(Connection):
     def _give(self, action: Any, targets: tuple[str, ...], **facts: Any) -> dict[str, Any]:
         """Sign an order and give it; each answer is what was said, or has ``error`` with why not."""
         from flpoc.jobs.statements import new_order, sign_statement
-        from flpoc.wire.requests import GiveOrder
+        from flpoc.wire.statements import GiveOrder
 
         kit = self.kit
         order = new_order(action, kit.settings.project, targets, **facts)

@@ -65,7 +65,7 @@ def revoke(session: OperatorCalls, serial: str, name: str, reason: str) -> dict[
 def _revoke(session: OperatorCalls, number: str, name: str, reason: str) -> dict[str, Any]:
     from flpoc.jobs.statements import Revoked, new_list, sign_statement, written_now
     from flpoc.wire.asks import Ask
-    from flpoc.wire.requests import Revoke
+    from flpoc.wire.statements import Revoke
 
     kit = session.kit
     found = session.ask("Revoked", Ask())

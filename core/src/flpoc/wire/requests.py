@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 
 from flpoc.jobs.spec import SignedJob
-from flpoc.jobs.statements import SignedStatement
 from flpoc.wire import checks
 from flpoc.wire.asks import AboutJob, Ask, ListJobs
 from flpoc.wire.asks_for_files import ReadLogs, ReadResult
 from flpoc.wire.asks_of_operators import AboutStudy, BlockSite, ChangeStudy
 from flpoc.wire.codec import SHORT_BYTES, Family
+from flpoc.wire.statements import GiveOrder, Revoke
 
 
 @attrs.frozen
@@ -23,21 +23,6 @@ class SubmitJob:
     study: str = "default"
     token: str = ""
     cloned_from: str = ""
-
-
-@attrs.frozen
-class GiveOrder:
-    """An order for the server or its sites, as the user signed it."""
-
-    order: SignedStatement
-    study: str = "default"
-
-
-@attrs.frozen
-class Revoke:
-    """The next list of revoked certificates."""
-
-    signed: SignedStatement
 
 
 ASKS = Family(
