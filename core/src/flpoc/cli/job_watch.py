@@ -21,12 +21,10 @@ _TIMEOUT = Number(float, low=0, high=1e9)
 _INTERVAL = Number(float, low=0, above=True, high=1e6)
 
 
-@click.command("wait", cls=Command, examples=("flpoc job wait ID --timeout 600",), mutating=False, idempotent=True)
-@job_argument
-@option(
+_timeout = option(
     "--timeout", type=_TIMEOUT, default=0, show_default=True, metavar="SEC", help="Give up after SEC seconds; 0: never."
 )
-@option(
+_interval = option(
     "--interval",
     type=_INTERVAL,
     default=2,
@@ -34,6 +32,12 @@ _INTERVAL = Number(float, low=0, above=True, high=1e6)
     metavar="SEC",
     help="How often progress is shown at most.",
 )
+
+
+@click.command("wait", cls=Command, examples=("flpoc job wait ID --timeout 600",), mutating=False, idempotent=True)
+@job_argument
+@_timeout
+@_interval
 @option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
 @connects
 def wait(connection: Connection, job_id: str, timeout: float, interval: float, metrics: tuple[str, ...]) -> Report:
@@ -72,17 +76,8 @@ def wait(connection: Connection, job_id: str, timeout: float, interval: float, m
     streaming=True,
 )
 @job_argument
-@option(
-    "--timeout", type=_TIMEOUT, default=0, show_default=True, metavar="SEC", help="Give up after SEC seconds; 0: never."
-)
-@option(
-    "--interval",
-    type=_INTERVAL,
-    default=2,
-    show_default=True,
-    metavar="SEC",
-    help="How often progress is shown at most.",
-)
+@_timeout
+@_interval
 @option("--stats-target", type=click.Choice(["server", "client", "all"]), default="server", show_default=True,
         help="Whose metrics are shown: the means over the sites, those of each site, or both.")  # fmt: skip
 @option("--metric", "metrics", metavar="KEY", multiple=True, help="Show this metric, too.")
