@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,32 @@ def test_a_job_dropped_at_any_moment_is_gone_and_leaves_the_next_one_its_trainer
         return there
 
     assert any(at_site(str(turns), lambda site, turns=turns: work(site, turns)) for turns in range(1, MOST_TURNS))
+
+
+@pytest.mark.parametrize("step", ["_keep", "unpack"])
+def test_a_job_dropped_while_its_files_are_written_leaves_none(
+    at_site: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    begun, goes_on, write = threading.Event(), threading.Event(), getattr(jobs, step)
+
+    def slow(*args: Any) -> None:
+        begun.set()
+        goes_on.wait(10)
+        write(*args)
+
+    monkeypatch.setattr(jobs, step, slow)
+
+    async def work(site: Site) -> None:
+        site.want("job-a")
+        await asyncio.to_thread(begun.wait, 10)
+        site.want("job-a", "drop")
+        await asyncio.sleep(0.1)  # as long as the site could take to delete them too early
+        goes_on.set()
+        await until(lambda: not site.left(), lambda: f"dropped during {step}: {site.left()}")
+        await asyncio.sleep(0.1)
+        assert not site.left()
+
+    at_site("state", work)
 
 
 def test_a_job_dropped_at_any_moment_while_its_trainer_is_met_again_is_gone(at_site: Any) -> None:

@@ -18,6 +18,7 @@ from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
+from flpoc.threads import in_thread
 from flpoc.wire.controller_messages import FROM_CONTROLLER, Assign, Commit
 from flpoc.wire.local import SOCKET_NAME, Link, listen
 from flpoc.wire.trainer_messages import Beat, Failed, LocalHello, LogMode, Over
@@ -87,7 +88,7 @@ class ControllerHost:
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.run.files.code.exists():
             archive = self._files.archive(self.run.row.archive)
-            await asyncio.to_thread(unpack, archive, self.run.files.code, self._entries)
+            await in_thread(unpack, archive, self.run.files.code, self._entries)
         if self._stopping:
             return
         self._socket = await listen(self._files.socket_folder(self.run.id), self._serve)

@@ -38,6 +38,7 @@ from flpoc.server.models import (
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
+from flpoc.threads import in_thread
 from flpoc.wire.controller_messages import Assign, Commit, Committed, CommittedRound, ControllerStart, SiteUpdate
 from flpoc.wire.endings import stalled
 from flpoc.wire.local import Link
@@ -282,7 +283,7 @@ class Run:
             await self.records.announce(site, message)
             return "HAVE"
         path = self.files.update(message.round, site, message.checksum)
-        header = await asyncio.to_thread(store_inline, path, message.inline, message.size, message.checksum)
+        header = await in_thread(store_inline, path, message.inline, message.size, message.checksum)
         await self._accept(UpdateRow.of(site, message), path, header, message)
         return "ALL"
 
@@ -403,7 +404,7 @@ class Run:
         before, now = self.round.handed, None
         if message.file:
             path = self.files.model(message.round, message.checksum)
-            now = await asyncio.to_thread(take_model, message, folder, path)
+            now = await in_thread(take_model, message, folder, path)
         self.round.handed = now
         if before is not None and (now is None or now.path != before.path):
             before.path.unlink(missing_ok=True)
@@ -451,7 +452,7 @@ class Run:
         self.model, message = await self._committed_model(message, folder)
         if message.state_file:
             into = self.files.state(message.round, message.state_checksum)
-            self.state_file = await asyncio.to_thread(take_state, message, folder, into)
+            self.state_file = await in_thread(take_state, message, folder, into)
         closed, self.round = self.round, OpenRound(message.round + 1)
         self._counted.update(dict.fromkeys(closed.received, message.round))
         if message.keep:
@@ -463,12 +464,12 @@ class Run:
         """The model of a commit: a new one, or the one that there is, if any; and the commit with what it is called."""
         if message.file:
             path = self.files.model(message.round, message.checksum)
-            return await asyncio.to_thread(take_model, message, folder, path), message
+            return await in_thread(take_model, message, folder, path), message
         if self.model is None:
             return None, message
         ref = self.model.ref
         path = self.files.model(message.round, ref.checksum)
-        model = await asyncio.to_thread(same_model, self.model, message.round, path)
+        model = await in_thread(same_model, self.model, message.round, path)
         return model, attrs.evolve(message, size=ref.size, checksum=ref.checksum)
 
     def _expected(self, message: Commit, closed: OpenRound) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from flpoc.server.service import Server
 from flpoc.server.store import JobRow
 from flpoc.server.views import find_job, iso
 from flpoc.settings import canonical_json
+from flpoc.threads import in_thread
 from flpoc.tracking import RunEvent
 from flpoc.wire.requests import SubmitJob
 
@@ -174,7 +175,7 @@ class Submissions:
                 await self._receive(ask, stream, archive)
                 with _nameless(archive, files.code):
                     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    await asyncio.to_thread(unpack, archive, files.code, coming.manifest.files)
+                    await in_thread(unpack, archive, files.code, coming.manifest.files)
             except FlpocError as error:
                 await self._note(coming, f"archive {ask.archive}", refused=error.message)
                 raise
@@ -210,13 +211,13 @@ class Submissions:
                     size += len(chunk)
                     if size > ask.archive_size:
                         raise IntegrityError(f"more than the announced {ask.archive_size} bytes came")
-                    await asyncio.to_thread(file.write, chunk)
+                    await in_thread(file.write, chunk)
                     digest.update(chunk)
             if size != ask.archive_size or digest.hexdigest() != ask.archive:
                 raise IntegrityError("the archive is not the announced one", hint="submit it again")
             part.rename(archive)
             with _nameless(archive):
-                await asyncio.to_thread(sync, archive)  # before anybody is told that the job is here
+                await in_thread(sync, archive)  # before anybody is told that the job is here
         finally:
             part.unlink(missing_ok=True)
 

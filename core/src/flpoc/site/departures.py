@@ -25,6 +25,7 @@ from flpoc.site.files import Outbox, SiteFiles
 from flpoc.site.gate_host import PHASE, DiskFullError, GateHost, RefusedError
 from flpoc.site.gate_messages import Passed
 from flpoc.site.keepsakes import Keepsakes
+from flpoc.threads import in_thread
 from flpoc.wire.messages import Announce
 from flpoc.wire.trainer_messages import Submit
 
@@ -97,7 +98,7 @@ class Departures:
                 return False
             try:
                 if message.state:
-                    await asyncio.to_thread(self.keepsakes.take, attempt, message.round)
+                    await in_thread(self.keepsakes.take, attempt, message.round)
                 while not await self._kept(box, entry, Path(attempt.folder), message.file):
                     log.warning("job %s: round %d: the disk is full; the script waits", self._job, entry.round + 1)
             except (FlpocError, OSError) as error:
@@ -114,7 +115,7 @@ class Departures:
     async def _kept(self, box: Outbox, entry: Announce, folder: Path, name: str) -> bool:
         """Put the script's answer into a box; false if there is no room for it now, as the script waits anyway."""
         try:
-            await asyncio.to_thread(_put, box, entry, folder, name)
+            await in_thread(_put, box, entry, folder, name)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -177,7 +178,7 @@ class Departures:
                 raise RefusedError(self._changed(entry.round))
             work, passed = await self.gate.apply(entry, self._raw.path(entry), self._received(entry.round))
             ready = attrs.evolve(entry, size=passed.size, checksum=passed.checksum)
-            await asyncio.to_thread(_publish, self.outbox, ready, work, passed)
+            await in_thread(_publish, self.outbox, ready, work, passed)
             self.outbox.add(ready)
         self._raw.drop(entry)
         self._events.ready(ready)

@@ -28,6 +28,7 @@ from flpoc.site.gate_host import GateHost
 from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
+from flpoc.threads import in_thread
 from flpoc.wire.codec import encode
 from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.messages import (
@@ -143,7 +144,7 @@ class SiteJob:
             return
         wanted = want.task.round if want.task is not None else None
         self.departures.drop_before(-1 if wanted is None else wanted, want.committed)
-        await asyncio.to_thread(self.departures.keepsakes.drop, want.counted, wanted)
+        await in_thread(self.departures.keepsakes.drop, want.counted, wanted)
         await self._prepare(want)
         await self._ensure_host()
         if want.task is not None:
@@ -159,12 +160,12 @@ class SiteJob:
         if self.departures.gate is not None:
             await self.departures.gate.check()
         if want.signed is not None:
-            await asyncio.to_thread(_keep, self.files.signed, signed)
+            await in_thread(_keep, self.files.signed, signed)
         # the list of revoked certificates may have changed since consent was given
         self._refuse_revoked()
         if not self.files.job.exists():
             await self._fetch_archive(manifest)
-            await asyncio.to_thread(unpack, self.files.archive, self.files.job, manifest.files)
+            await in_thread(unpack, self.files.archive, self.files.job, manifest.files)
             self.files.archive.unlink()
         self._known(manifest)  # only now: what failed on the way here is done again
 
@@ -230,7 +231,7 @@ class SiteJob:
                 came += len(chunk)
                 if came > most:
                     raise IntegrityError("the server sends more than the files of the job can take")
-                await asyncio.to_thread(file.write, chunk)
+                await in_thread(file.write, chunk)
         part.rename(self.files.archive)
 
     async def _resume(self) -> None:
@@ -293,7 +294,7 @@ class SiteJob:
     async def _get_model(self, task: Task, into: Path) -> None:
         assert task.model is not None
         if task.model.inline is not None:
-            await asyncio.to_thread(write_whole, into, task.model.inline, task.model.checksum)
+            await in_thread(write_whole, into, task.model.inline, task.model.checksum)
             return
         incoming = Incoming(into.with_suffix(".part"), task.model.size, task.model.checksum)
         try:
