@@ -21,8 +21,8 @@ DOCKER = ROOT / "plugins" / "builtin_docker" / "src" / "flpoc_builtin_docker"
 #: The import arrow: what stands in a line may import from its own line and those above it.
 FLOORS = (
     # what everything is made of
-    """__init__ changing components ending errors hookspecs log_modes models moved ports rebuilding settings
-    strict_hocon strict_yaml tails threads""",
+    """__init__ cancelling changing components ending errors hookspecs log_modes models moved ports rebuilding settings
+    strict_hocon strict_yaml tails""",
     # the rooms: one interface module each, the contract of plugin authors; and the loader of plugins
     "aggregating encrypting filtering formatting launching plugins provisioning simulating tracking training",
     # what is said and sent

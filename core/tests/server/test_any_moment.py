@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,19 +15,29 @@ import pytest
 from machine.threads import ARCHIVE, MOST_TURNS, Processes, Turns, until
 
 from flpoc.audit.log import AuditLog
-from flpoc.jobs.signing import sign_job
+from flpoc.audit.records import Principal
+from flpoc.errors import IntegrityError
+from flpoc.jobs.archive import unpack
+from flpoc.jobs.signing import sign_job, verify_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
 from flpoc.jobs.states import JobState
 from flpoc.plugins import Plugins
 from flpoc.provision.building import provision
+from flpoc.provision.identity import identity_of
 from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
+from flpoc.server import submissions
+from flpoc.server.operator_service import OperatorService
 from flpoc.server.peers import Door
 from flpoc.server.service import Server
 from flpoc.server.site_service import SiteService
 from flpoc.server.sites import SiteSession
+from flpoc.server.submissions import Coming, Submissions
+from flpoc.wire.asks_of_operators import BlockSite
+from flpoc.wire.codec import encode
 from flpoc.wire.controller_messages import TO_CONTROLLER, Assign, ControllerStart
 from flpoc.wire.messages import PROTOCOL, Hello, JobReport, JobWant
+from flpoc.wire.requests import SubmitJob
 
 LEAD = "lead@nvidia.com"
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
@@ -150,6 +161,107 @@ def test_a_site_that_connects_while_a_round_begins_is_told_of_it_last(at_server:
 async def nothing() -> AsyncIterator[bytes]:
     for one in ():
         yield one
+
+
+@attrs.frozen
+class Caller:
+    """What gRPC says about the connection of a user."""
+
+    certificate: bytes
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_pem_cert": [self.certificate]}
+
+    def peer(self) -> str:
+        return "ipv4:192.0.2.1:5000"
+
+
+async def gone_during(write: Any, before: threading.Event, call: Any) -> None:
+    """Have the caller go away while the server waits for the disk, and see the call end after that."""
+    task = asyncio.ensure_future(call)
+    await asyncio.to_thread(write.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0.05)  # as long as the server could take to leave it undone
+    before.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("step", ["unpack", "insert", "refuse"])
+def test_a_submitter_who_goes_away_leaves_the_whole_job_or_nothing(
+    at_server: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> None:
+        if step != "insert":
+            begun.set()
+            goes_on.wait(10)
+        unpack(*args)
+        if step == "refuse":
+            raise IntegrityError("a file is not the signed one")
+
+    monkeypatch.setattr(submissions, "unpack", slow)
+
+    async def archive() -> AsyncIterator[bytes]:
+        yield ARCHIVE
+
+    async def work(place: Place) -> None:
+        server, audit = place.server, AuditLog(place.server.files.state)
+        server.files.archive(SHA256).unlink()
+        who, ask = identity_of(place.signed.certificate), SubmitJob(place.signed, SHA256, len(ARCHIVE), "default")
+        manifest, _ = verify_job(place.signed, root_pem=server.kit.root_pem, project=server.kit.settings.project)
+        coming = Coming(who, Principal.of(who), ask, manifest, "")
+        write = server.store.write
+
+        async def slow_write(act: Any, **more: Any) -> Any:
+            def later(db: Any) -> Any:
+                begun.set()
+                goes_on.wait(10)
+                return act(db)
+
+            return await write(later if step == "insert" else act, **more)
+
+        server.store.write = slow_write  # type: ignore[method-assign]
+        taken = Submissions(server, Door(server.kit.settings.project, audit))._keep(coming, archive())
+        await gone_during(begun, goes_on, taken)
+        rows, folders = await server.store.jobs(), list((server.files.state / "jobs").glob("*"))
+        audit.close()
+        if step == "refuse":
+            assert (rows, folders, server.files.archive(SHA256).exists()) == ([], [], False)
+            return
+        assert [row.id for row in rows] == [folder.name for folder in folders]
+        assert server.files.archive(SHA256).exists()
+        await until(lambda: place.has_controller(rows[0].id), lambda: "the job does not begin")
+
+    at_server("state", work)
+
+
+def test_a_site_is_kept_out_although_whoever_wants_it_goes_away(at_server: Any) -> None:
+    async def work(place: Place) -> None:
+        server, audit = place.server, AuditLog(place.server.files.state)
+        begun, goes_on, write = threading.Event(), threading.Event(), server.store.write
+
+        async def slow_write(act: Any, **more: Any) -> Any:
+            def later(db: Any) -> Any:
+                begun.set()
+                goes_on.wait(10)
+                return act(db)
+
+            return await write(later, **more)
+
+        server.store.write = slow_write  # type: ignore[method-assign]
+        service = OperatorService(server, Door(server.kit.settings.project, audit))
+        answer = service._answering("Disable")
+        call = answer(encode(BlockSite("site-1")), Caller(place.signed.certificate))
+        await gone_during(begun, goes_on, call)
+        assert server.blocked.get("site-1") is not None
+        async with asyncio.timeout(10):
+            while await place.site.outgoing() is not None:
+                pass  # its stream ends
+        audit.close()
+
+    at_server("state", work)
 
 
 def test_a_job_aborted_at_any_moment_is_gone_and_the_next_one_has_its_controller(at_server: Any) -> None:

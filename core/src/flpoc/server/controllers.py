@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flpoc.cancelling import in_thread
 from flpoc.errors import ConfigError, FlpocError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt, Attempts
@@ -18,7 +19,6 @@ from flpoc.jobs.states import Cause
 from flpoc.launching import Mount, Needs, Status
 from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
-from flpoc.threads import in_thread
 from flpoc.wire.controller_messages import FROM_CONTROLLER, Assign, Commit
 from flpoc.wire.local import SOCKET_NAME, Link, listen
 from flpoc.wire.trainer_messages import Beat, Failed, LocalHello, LogMode, Over

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import grpc
 
+from flpoc.cancelling import to_the_end
 from flpoc.server.operations import Operations
 from flpoc.server.peers import Case, Door, telling
 from flpoc.server.replies import expect, reply
@@ -20,7 +21,7 @@ from flpoc.wire.codec import encode
 from flpoc.wire.statements import GiveOrder, Revoke
 
 #: Decides about a call, with all that can be against it, and gives what is then done.
-Decider = Callable[[Case, Any], Awaitable[Callable[[], Awaitable[Any]]]]
+Decider = Callable[[Case, Any], Awaitable[Callable[[], Coroutine[Any, Any, Any]]]]
 
 
 class OperatorService:
@@ -59,7 +60,8 @@ class OperatorService:
             async def work() -> Any:
                 async with self._door.deciding(context, name, lambda: _about(expect(request, kind))) as case:
                     act = await decide(case, expect(request, kind))
-                return await act()
+                # a caller who goes away meanwhile leaves nothing half done
+                return await to_the_end(act())
 
             return encode(await reply(work))
 
@@ -67,24 +69,24 @@ class OperatorService:
 
     # -- orders, sites
 
-    async def _order(self, case: Case, ask: GiveOrder) -> Callable[[], Awaitable[Any]]:
+    async def _order(self, case: Case, ask: GiveOrder) -> Callable[[], Coroutine[Any, Any, Any]]:
         self._server.studies.enter(ask.study, case.who)
         order, sites = await self._operations.check(case, ask.order, ask.study)
         return lambda: self._operations.carry_out(order, ask.order, sites)
 
-    async def _disable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
+    async def _disable(self, case: Case, ask: BlockSite) -> Callable[[], Coroutine[Any, Any, Any]]:
         self._server.studies.enter(ask.study, case.who)
         await self._operations.disable(case, ask.site, ask.study)
         return lambda: self._operations.block(case.who.name, ask.site, ask.reason)
 
-    async def _enable(self, case: Case, ask: BlockSite) -> Callable[[], Awaitable[Any]]:
+    async def _enable(self, case: Case, ask: BlockSite) -> Callable[[], Coroutine[Any, Any, Any]]:
         self._server.studies.enter(ask.study, case.who)
         await self._operations.disable(case, ask.site, ask.study)
         return lambda: self._operations.unblock(ask.site)
 
     # -- studies
 
-    async def _list(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+    async def _list(self, case: Case, ask: AboutStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         studies = [Study(DEFAULT), *self._server.studies.seen_by(case.who)]
         permissions, who = self._door.permissions, case.who
 
@@ -100,7 +102,7 @@ class OperatorService:
 
         return act
 
-    async def _show(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+    async def _show(self, case: Case, ask: AboutStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         study = self._server.studies.find(ask.name, case.who)
 
         async def act() -> Any:
@@ -108,16 +110,16 @@ class OperatorService:
 
         return act
 
-    async def _register(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+    async def _register(self, case: Case, ask: ChangeStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         return self._change(lambda: self._server.studies.registered(ask.name, ask.site_orgs, case.who))
 
-    async def _add(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+    async def _add(self, case: Case, ask: ChangeStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         return self._change(lambda: self._server.studies.added(ask.name, ask.site_orgs, ask.user, case.who))
 
-    async def _take(self, case: Case, ask: ChangeStudy) -> Callable[[], Awaitable[Any]]:
+    async def _take(self, case: Case, ask: ChangeStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         return self._change(lambda: self._server.studies.taken(ask.name, ask.site_orgs, ask.user, case.who))
 
-    async def _remove(self, case: Case, ask: AboutStudy) -> Callable[[], Awaitable[Any]]:
+    async def _remove(self, case: Case, ask: AboutStudy) -> Callable[[], Coroutine[Any, Any, Any]]:
         self._server.studies.removable(ask.name, case.who)
 
         async def act() -> Any:
@@ -126,7 +128,7 @@ class OperatorService:
 
         return act
 
-    def _change(self, decide: Callable[[], Study]) -> Callable[[], Awaitable[Any]]:
+    def _change(self, decide: Callable[[], Study]) -> Callable[[], Coroutine[Any, Any, Any]]:
         decide()  # what is refused is refused before it is written down as allowed
 
         async def act() -> Any:
@@ -152,10 +154,10 @@ class OperatorService:
 
     # -- revoked certificates
 
-    async def _revoked(self, case: Case, ask: Ask) -> Callable[[], Awaitable[Any]]:
+    async def _revoked(self, case: Case, ask: Ask) -> Callable[[], Coroutine[Any, Any, Any]]:
         return lambda: self._revoking.known(case.who)
 
-    async def _revoke(self, case: Case, ask: Revoke) -> Callable[[], Awaitable[Any]]:
+    async def _revoke(self, case: Case, ask: Revoke) -> Callable[[], Coroutine[Any, Any, Any]]:
         found = self._revoking.check(case, ask.signed)
         return lambda: self._revoking.revoke(found, ask.signed)
 

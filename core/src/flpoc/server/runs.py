@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from flpoc.cancelling import in_thread
 from flpoc.errors import FlpocError, IntegrityError, ResourceError, ServiceError
 from flpoc.jobs.spec import JobSpec, SignedJob
 from flpoc.jobs.states import Cause, JobState
@@ -38,7 +39,6 @@ from flpoc.server.models import (
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
-from flpoc.threads import in_thread
 from flpoc.wire.controller_messages import Assign, Commit, Committed, CommittedRound, ControllerStart, SiteUpdate
 from flpoc.wire.endings import stalled
 from flpoc.wire.local import Link

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 
 from flpoc import __version__
+from flpoc.cancelling import to_the_end
 from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, ServiceError
 from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.jobs.revocations import Revocations
@@ -383,7 +384,7 @@ class Server:
         while True:
             if (run := self.runs.get(row.id)) is not None:
                 run.abort()
-            elif await self._abort_waiting(row.id):
+            elif await to_the_end(self._abort_waiting(row.id)):
                 return
             with contextlib.suppress(TimeoutError):
                 seen = await asyncio.wait_for(self.bell.after(row.id, seen), 1.0)

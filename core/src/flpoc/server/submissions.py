@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from flpoc.audit.records import Principal
+from flpoc.cancelling import in_thread, to_the_end
 from flpoc.errors import (
     AuthError,
     DeadlineError,
@@ -42,7 +43,6 @@ from flpoc.server.service import Server
 from flpoc.server.store import JobRow
 from flpoc.server.views import find_job, iso
 from flpoc.settings import canonical_json
-from flpoc.threads import in_thread
 from flpoc.tracking import RunEvent
 from flpoc.wire.requests import SubmitJob
 
@@ -165,30 +165,35 @@ class Submissions:
         return str(row["job"])
 
     async def _keep(self, coming: Coming, stream: AsyncIterator[bytes]) -> str:
-        job, ask = str(uuid.uuid4()), coming.ask
-        files = self._server.files.job(job)
+        ask = coming.ask
         archive = self._server.files.archive(ask.archive)
         self._coming[ask.archive] += 1
-        kept = False
         try:
             try:
                 await self._receive(ask, stream, archive)
-                with _nameless(archive, files.code):
-                    files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    await in_thread(unpack, archive, files.code, coming.manifest.files)
+                return await to_the_end(self._put(coming, archive))
             except FlpocError as error:
                 await self._note(coming, f"archive {ask.archive}", refused=error.message)
                 raise
-            await self._note(coming, f"job {job} from archive {ask.archive}")
-            await self._insert(job, coming)
-            kept = True
         finally:
             self._coming[ask.archive] -= 1
             if not self._coming[ask.archive]:
                 del self._coming[ask.archive]
-            if not kept:
-                await asyncio.to_thread(shutil.rmtree, files.folder, ignore_errors=True)
-                await self._drop_archive(ask.archive)
+            await self._drop_archive(ask.archive)
+
+    async def _put(self, coming: Coming, archive: Path) -> str:
+        """Make a job of an archive that is here: all of it or nothing, also if the submitter goes away meanwhile."""
+        job = str(uuid.uuid4())
+        files = self._server.files.job(job)
+        try:
+            with _nameless(archive, files.code):
+                files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                await asyncio.to_thread(unpack, archive, files.code, coming.manifest.files)
+            await self._note(coming, f"job {job} from archive {coming.ask.archive}")
+            await self._insert(job, coming)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, files.folder, ignore_errors=True)
+            raise
         self._server.reschedule()
         return job
 

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import grpc
 
+from flpoc.cancelling import to_the_end
 from flpoc.errors import FlpocError, JobError
 from flpoc.jobs.states import JobState
 from flpoc.provision.identity import Identity
@@ -209,7 +210,7 @@ class UserService:
         return {"job_id": row.id, "status": "ABORTED"}
 
     async def delete(self, call: Admitted) -> Any:
-        return await self._submissions.delete(call.job)
+        return await to_the_end(self._submissions.delete(call.job))
 
     async def logs(self, call: Admitted) -> Any:
         return await asyncio.to_thread(log_answer, call.job, call.ask, self._server.logs)

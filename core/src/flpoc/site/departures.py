@@ -16,6 +16,7 @@ from pathlib import Path
 
 import attrs
 
+from flpoc.cancelling import in_thread
 from flpoc.errors import FlpocError
 from flpoc.filtering import FilterSpec
 from flpoc.jobs.attempts import Attempt
@@ -25,7 +26,6 @@ from flpoc.site.files import Outbox, SiteFiles
 from flpoc.site.gate_host import PHASE, DiskFullError, GateHost, RefusedError
 from flpoc.site.gate_messages import Passed
 from flpoc.site.keepsakes import Keepsakes
-from flpoc.threads import in_thread
 from flpoc.wire.messages import Announce
 from flpoc.wire.trainer_messages import Submit
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 import grpc
 
+from flpoc.cancelling import in_thread
 from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, ResourceError
 from flpoc.jobs.archive import unpack
 from flpoc.jobs.attempts import Attempt
@@ -28,7 +29,6 @@ from flpoc.site.gate_host import GateHost
 from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
-from flpoc.threads import in_thread
 from flpoc.wire.codec import encode
 from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.messages import (

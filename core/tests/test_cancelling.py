@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flpoc.threads import in_thread
+from flpoc.cancelling import in_thread
 
 
 def test_what_the_work_gives_or_raises_comes_back() -> None:
