@@ -202,6 +202,21 @@ def test_an_unknown_command_is_named_and_the_right_one_suggested(flpoc, words, s
     assert done.stderr.endswith("Code: INVALID_ARGS (exit 4)\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (["job", "submit", "my job"], "flpoc job submit -j 'my job'"),
+        (["job", "create", "line"], "flpoc job create -j line"),
+        (["job", "list", "line"], None),
+    ],
+)
+def test_who_names_a_folder_without_its_option_is_told_how(flpoc, words, right):
+    done = flpoc(*words)
+    assert done.returncode == 4
+    assert done.stderr.count("a job's folder is named with -j") == (right is not None)
+    assert right is None or f"`{right}`" in done.stderr
+
+
 @pytest.mark.row("C1")
 def test_a_usage_error_in_json_has_the_usage_and_the_sub_commands(flpoc):
     done = flpoc("plugins", "lst", "--format", "json")

@@ -303,6 +303,14 @@ def test_a_job_stays_whole_where_its_successor_is_refused(here: Path, plugins: P
     assert {one: one.read_bytes() for one in (here / "job").rglob("*") if one.is_file()} == before
 
 
+def test_a_value_that_no_job_can_have_is_not_blamed_on_a_file_that_nobody_has(here: Path, plugins: Plugins) -> None:
+    with pytest.raises(ConfigError) as refused:
+        make(here / "job", plugins, "rounds=x")
+    assert (refused.value.message, refused.value.hint) == (
+        "job.conf: rounds: Expected `int`, got `str`", "no job was made; correct what is given with -f",
+    )  # fmt: skip
+
+
 def test_code_can_be_made_of_the_jobs_own(here: Path, plugins: Plugins) -> None:
     make(here / "job", plugins)
     (here / "job" / "code" / "train.py").write_text("# changed\n")

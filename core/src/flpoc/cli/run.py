@@ -232,4 +232,14 @@ def _usage(error: click.UsageError) -> FlpocError:
         if isinstance(ctx.command, click.Group):
             data["choices"] = sorted(ctx.command.list_commands(ctx))
     message = error.message if likely else error.format_message()
-    return UsageError(message, hint=f"{guess}see `{path} -h`", data=data)
+    return UsageError(message, hint=f"{guess or _misplaced(ctx, message)}see `{path} -h`", data=data)
+
+
+def _misplaced(ctx: click.Context | None, message: str) -> str:
+    """Where a word would belong that a command about a job's folder was given without its option."""
+    from shlex import quote
+
+    word = message.removeprefix("Got unexpected extra argument (").removesuffix(")")
+    if ctx is None or word == message or all("--job-folder" not in one.opts for one in ctx.command.params):
+        return ""
+    return f"a job's folder is named with -j: `{ctx.command_path} -j {quote(word)}`; "

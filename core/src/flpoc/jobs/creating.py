@@ -97,7 +97,7 @@ def create_job(wanted: Wanted, plugins: Plugins) -> Created:
             if there == "job" and not wanted.force:
                 return _kept(folder, made, scripts, wanted)
             warnings = _build(made, folder.name, wanted, scripts)
-            job = _check(made, plugins, scripts)
+            job = _check(made, plugins, scripts, wanted.changes)
             _publish(made, folder)
     except OSError as error:
         raise FlpocError(
@@ -218,10 +218,11 @@ def _known_key(data: Mapping[str, Any], key: Key) -> Key:
     return key
 
 
-def _check(made: Path, plugins: Plugins, scripts: Path) -> JobFile:
+def _check(made: Path, plugins: Plugins, scripts: Path, changes: Mapping[str, Sequence[Override]]) -> JobFile:
     """Refuse what `flpoc job submit` would refuse."""
     try:
         job = read_job_file(made)
+        check_settings(job.spec, plugins)
     except FlpocError as error:
         message = error.message.replace(f"{made}/", "")
         hint = error.hint.replace(f"{made}/", "")
@@ -230,8 +231,9 @@ def _check(made: Path, plugins: Plugins, scripts: Path) -> JobFile:
             others = sorted(path.name for path in scripts.glob("*.py"))
             if "no such file" in message and others:
                 hint = f"say which script the sites run: -f job.conf script={others[0]}"
+        elif not hint and changes:
+            hint = "no job was made; correct what is given with -f"
         raise type(error)(message, hint=hint, code=error.code) from None
-    check_settings(job.spec, plugins)
     return job
 
 
