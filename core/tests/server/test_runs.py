@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from flpoc.server.files import ServerFiles
 from flpoc.server.runs import Run
 from flpoc.server.store import JobRow, Store
 from flpoc.server.uploads import Uploads
-from flpoc.wire.controller_messages import TO_CONTROLLER, ControllerStart
+from flpoc.wire.controller_messages import TO_CONTROLLER, Commit, ControllerStart
 from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import Announce, Push
 
@@ -120,6 +122,46 @@ def test_of_several_transfers_of_one_update_only_the_newest_writes(store: Store,
         return sorted(one.code if isinstance(one, FlpocError) else getattr(one, "verdict", repr(one)) for one in found)
 
     assert asyncio.run(work()) == ["ALL", "SUPERSEDED", "SUPERSEDED"]
+
+
+@contextlib.asynccontextmanager
+async def slow_disk(store: Store) -> AsyncIterator[None]:
+    """Nothing is written down as long as this lasts."""
+    goes_on = threading.Event()
+    standing = asyncio.create_task(store.read(lambda _: goes_on.wait(10)))
+    try:
+        yield
+    finally:
+        goes_on.set()
+        await standing
+
+
+@pytest.mark.parametrize("what", ["announces the next update", "sends this one"])
+def test_a_connection_that_is_lost_takes_nothing_with_it(store: Store, tmp_path: Path, what: str) -> None:
+    """A site's call is cancelled while the server writes: what is written then is known to the running server, too."""
+
+    async def work() -> None:
+        run, _ = started(store, tmp_path)
+        await run.restore()
+        content, announced = update(tmp_path)
+        if what == "sends this one":
+            announced = attrs.evolve(announced, inline=content)
+        else:
+            announced = attrs.evolve(announced, round=1)
+        async with slow_disk(store):
+            if what != "sends this one":
+                await run.commit(Commit(0, "", 0, "", b"", {}), tmp_path)
+            call = asyncio.create_task(Uploads().announce(run, "site-1", announced))
+            await asyncio.sleep(0.1)  # until it waits for the disk
+            call.cancel()
+            await asyncio.wait([call], timeout=0.1)
+        await asyncio.wait([call])
+        await run.settle()
+        run.pause()
+        assert run.lineage.committed == (-1 if what == "sends this one" else 0)
+        assert list(run.round.received) == (["site-1"] if what == "sends this one" else [])
+
+    asyncio.run(work())
 
 
 class Mortal(Launcher):

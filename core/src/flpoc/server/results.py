@@ -30,8 +30,8 @@ async def keep_results(store: Store, run: Run) -> str:
     run.files.results.mkdir(mode=0o700, parents=True, exist_ok=True)
     logged = await MetricRecords(store).write_file(*key, run.files.results / LOGGED_NAME)
     results = Results(
-        run.model.path if run.model is not None else None,
-        run.best,
+        run.lineage.model.path if run.lineage.model is not None else None,
+        run.lineage.best,
         tuple(lines),
         tuple(dict(row) for row in ledger),
         run.row.metrics,

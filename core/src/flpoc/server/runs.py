@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,32 +16,24 @@ from typing import Any
 import attrs
 
 from flpoc.cancelling import in_thread
-from flpoc.errors import FlpocError, IntegrityError, ResourceError, ServiceError
+from flpoc.errors import FlpocError, IntegrityError
 from flpoc.jobs.spec import JobSpec, SignedJob
 from flpoc.jobs.states import Cause, JobState
-from flpoc.models.header import Header
 from flpoc.server import commits
 from flpoc.server.commits import Commitment
 from flpoc.server.deadlines import Deadlines
 from flpoc.server.files import JobFiles
-from flpoc.server.judging import check_kind, check_layout, has_model, nothing_came, rejected
-from flpoc.server.models import (
-    Model,
-    check_room,
-    header_of,
-    load_model,
-    same_model,
-    store_inline,
-    take_model,
-    take_state,
-)
+from flpoc.server.judging import nothing_came, rejected
+from flpoc.server.lineage import Lineage
+from flpoc.server.models import Model, take_model
 from flpoc.server.open_round import OpenRound
 from flpoc.server.rounds import RoundRecords, UpdateRow
 from flpoc.server.store import JobRow, Store
-from flpoc.wire.controller_messages import Assign, Commit, Committed, CommittedRound, ControllerStart, SiteUpdate
+from flpoc.server.updates import Updates
+from flpoc.wire.controller_messages import Assign, Commit, Committed, ControllerStart
 from flpoc.wire.endings import stalled
 from flpoc.wire.local import Link
-from flpoc.wire.messages import Announce, Answer, JobReport, JobWant, Task
+from flpoc.wire.messages import Announce, JobReport, JobWant, Task
 from flpoc.wire.vocabulary import Finished
 
 #: What deadlines know the controller by; no site has this name.
@@ -71,27 +62,17 @@ class Run:
         self.started = bool(row.joined)
         self.failures: dict[str, str] = {}
         self.round = OpenRound(0)
-        self.model: Model | None = None
-        #: The file of the best model so far.
-        self.best: Path | None = None
-        #: What the aggregator needs besides the model.
-        self.state_file: Path | None = None
-        #: Updates of committed rounds that the workflow needs until the end.
-        self.kept: tuple[SiteUpdate, ...] = ()
         #: JSON documents that the workflow has made, by file name.
         self.reports: dict[str, Any] = {}
-        self.committed = -1
-        #: The newest committed round that an answer of a site was counted in.
-        self._counted: dict[str, int] = {}
         #: Sites whose upload waits for its turn; being in line counts as progress.
         self.in_line: set[str] = set()
         self.over = False
         self.records = RoundRecords(store, row.id, row.run)
-        self._store = store
+        self.lineage = Lineage(files, self.records)
+        self.updates = Updates(self)
         self._tell = tell
         self._changed = changed
         self._ended = ended
-        self._state = b""
         self._link: Link | None = None
         self._commit: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(spec.timeouts, self._late)
@@ -104,18 +85,8 @@ class Run:
 
     async def restore(self) -> None:
         """Take up what was committed and received before; files are the truth, rows say which."""
-        last = await self.records.last_commit()
-        if last is not None:
-            path = self.files.model(last.round, last.checksum)
-            if last.checksum:
-                self.model = await asyncio.to_thread(load_model, last.round, path, last.size, last.checksum)
-            self.committed, self._state = last.round, last.state
-            self.best = path.with_name(last.best) if last.best else None
-            self.state_file = path.with_name(last.state_file) if last.state_file else None
-            self.kept = await self._kept()
-        self._counted = await self.records.counted()
+        number = await self.lineage.restore()
         self.failures = await self.records.failures()
-        number = last.round + 1 if last is not None else 0
         self.round = OpenRound(number, late=await self.records.late(number))
         for update in await self.records.updates(self.next_round):
             path = self.files.update(self.next_round, update.site, update.checksum)
@@ -123,10 +94,6 @@ class Run:
             if not out and await asyncio.to_thread(update.is_whole, path):
                 self.round.count(update, path)
         self._deadlines.open(self.sites)
-
-    async def _kept(self) -> tuple[SiteUpdate, ...]:
-        rows = await self.records.kept()
-        return tuple(row.as_site_update(self.files.update(number, row.site, row.checksum)) for number, row in rows)
 
     @property
     def id(self) -> str:
@@ -144,10 +111,10 @@ class Run:
         if self.over or site not in self.sites or site in self.failures:
             return JobWant(self.id, self.row.run, "drop")
         job = SignedJob(self.row.manifest, self.row.signature, self.row.certificate) if signed else None
-        counted = self.next_round if site in self.round.received else self._counted.get(site, -1)
+        counted = self.next_round if site in self.round.received else self.lineage.counted.get(site, -1)
         return JobWant(
             self.id, self.row.run, "run", self.row.archive, self.row.archive_size, job, self._task(site),
-            self.committed, counted,
+            self.lineage.committed, counted,
         )  # fmt: skip
 
     def _task(self, site: str) -> Task | None:
@@ -160,11 +127,11 @@ class Run:
     @property
     def given(self) -> Model | None:
         """The model that tasks are about: the committed one, or what the controller has handed over."""
-        return self.round.handed or self.model
+        return self.round.handed or self.lineage.model
 
     def model_of(self, checksum: str) -> Model | None:
         """The model with this checksum, if a site may still want it."""
-        return next((one for one in (self.given, self.model) if one and one.ref.checksum == checksum), None)
+        return next((one for one in (self.given, self.lineage.model) if one and one.ref.checksum == checksum), None)
 
     def _tell_all(self) -> None:
         for site in self.sites:
@@ -241,23 +208,27 @@ class Run:
             return self.spec.quorum
         return len([site for site in self.sites if site in self.joined]) if self.started else self.spec.least
 
-    async def announce(self, site: str, message: Announce) -> Answer:
-        """A site has an update: say whether it is wanted, and take it at once if it is small."""
-        self.alive(site)
-        if self._commit is not None and message.round == self.next_round:
-            await self._commit  # answers to a round count only once the one before is committed
-        verdict, reason = self._judge(site, message)
-        if verdict == "ALL":
-            try:
-                verdict = await self._take(site, message)
-            except (ResourceError, OSError, sqlite3.Error) as error:
-                verdict, reason = "WAIT", self.no_room(error)
-            except ServiceError:
-                raise  # the server is stopping: without an answer the site keeps its update for the next one
-            except FlpocError as error:
-                verdict, reason = "REJECTED", error.message
-                self._reject(site, message, reason)
-        return self.answer(message, verdict, reason)
+    async def settled(self) -> None:
+        """Wait for a commit that is being written, if there is one; it goes on if the waiting is cancelled."""
+        if self._commit is not None:
+            await asyncio.shield(self._commit)
+
+    def awaits(self, site: str, round_number: int) -> bool:
+        """Whether this site's update of this round would still be counted."""
+        open_still = not self.over and round_number == self.next_round
+        return open_still and site not in self.failures and self.round.awaits(site)
+
+    def count(self, facts: UpdateRow, path: Path) -> None:
+        """An update is in place and written down."""
+        self.round.count(facts, path)
+        self._no_room = ""
+        self._changed(self)
+        self._close_if_complete()
+
+    def reject(self, site: str, message: Announce, reason: str) -> None:
+        """A site's update turned out to be unusable."""
+        if site not in self.failures and not self.over:
+            self._site_lost(site, "rejected", rejected(site, message.round, reason))
 
     def no_room(self, error: Exception) -> str:
         """The disk takes nothing more: updates stay with their sites until it does."""
@@ -265,106 +236,20 @@ class Run:
         self._changed(self)
         return self._no_room
 
-    def answer(self, message: Announce, verdict: Any, reason: str = "", have: int = 0) -> Answer:
-        return Answer(self.id, self.row.run, message.round, message.checksum, verdict, have, reason)
-
-    def _judge(self, site: str, message: Announce) -> tuple[Any, str]:
-        if self.over or message.run != self.row.run:
-            return "ABORTED", ""
-        if site not in self.sites or site in self.failures:
-            return "STALE", "this site takes no part any more"
-        return self.round.judge(site, message)
-
-    async def _take(self, site: str, message: Announce) -> Any:
-        if site in self.round.received:
-            return "ALL"
-        if message.inline is None:
-            await asyncio.to_thread(check_room, self.files.folder, message, self.given)
-            await self.records.announce(site, message)
-            return "HAVE"
-        path = self.files.update(message.round, site, message.checksum)
-        header = await in_thread(store_inline, path, message.inline, message.size, message.checksum)
-        await self._accept(UpdateRow.of(site, message), path, header, message)
-        return "ALL"
-
-    async def arrived(self, site: str, round_number: int, checksum: str) -> None:
-        """An update's file is complete and in place.
-
-        Raises:
-            IntegrityError: It is not a model that can be averaged with the others; it is deleted.
-        """
-        self.alive(site)
-        path = self.files.update(round_number, site, checksum)
-        facts = await self.records.announced(round_number, site)
-        if facts is None or not self._awaits(site, round_number):
-            return
-        try:
-            header = await asyncio.to_thread(header_of, path)
-        except IntegrityError:
-            path.unlink(missing_ok=True)
-            raise
-        await self._accept(facts, path, header, None)
-
-    def _awaits(self, site: str, round_number: int) -> bool:
-        """Whether this site's update of this round would still be counted."""
-        open_still = not self.over and round_number == self.next_round
-        return open_still and site not in self.failures and self.round.awaits(site)
-
-    async def _accept(self, facts: UpdateRow, path: Path, header: Header, announced: Announce | None) -> None:
-        """Count an update whose file is in place; *announced* when it has no row yet."""
-        assign = self.round.assign
-        try:
-            if assign is not None:
-                check_kind(facts.kind, assign.kind)
-            if has_model(facts.kind, header):
-                self._check_layout(header, facts.params_type)
-        except IntegrityError:
-            path.unlink(missing_ok=True)
-            raise
-        round_number = self.next_round
-        if not self._awaits(facts.site, round_number):
-            return
-        await self.records.received(round_number, facts, announced)
-        if not self._awaits(facts.site, round_number):
-            return  # the round was closed while this was written down
-        self.round.count(facts, path)
-        self._no_room = ""
-        self._changed(self)
-        self._close_if_complete()
-
-    def _check_layout(self, header: Header, params_type: str) -> None:
-        # a server that was just restarted hears of an update before it hears from the controller
-        known = self.round.assign is not None
-        given = self.given.header if self.given is not None else None
-        check_layout(header, params_type, given, known=known, partial=self.spec.partial)
-
-    def _reject(self, site: str, message: Announce, reason: str) -> None:
-        self._site_lost(site, "rejected", rejected(site, message.round, reason))
-
-    def reject(self, site: str, message: Announce, reason: str) -> None:
-        """A transferred update turned out to be unusable."""
-        if site not in self.failures and not self.over:
-            self._reject(site, message, reason)
-
     # -- what the controller says
 
     def controller_start(
         self, code: Path, plugins: tuple[str, ...], checkpoints: tuple[str, ...] = ()
     ) -> ControllerStart:
         """What a controller is told when it connects, for the first time or again."""
-        committed = None
-        if self.model is not None or self.next_round > 0:
-            files = (self.model.path if self.model is not None else None, self.best, self.state_file)
-            model, best, state_file = (str(path) if path is not None else "" for path in files)
-            committed = CommittedRound(self.next_round - 1, model, self._state, best, state_file)
+        committed = self.lineage.before(self.next_round)
         order = tuple(site for site in self.sites if site in self.joined or not self.started)
         return ControllerStart(
-            self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.kept, checkpoints
+            self.id, self.row.run, self.spec, str(code), order, committed, plugins, self.lineage.kept, checkpoints
         )
 
     async def controller_connected(self, link: Link) -> None:
-        if self._commit is not None:
-            await self._commit
+        await self.settled()
         self._link = link
         self.controller_moved()
         self._changed(self)
@@ -439,38 +324,16 @@ class Run:
         The file is taken at once, so that the next round can begin; the
         commit itself is answered when it is on the disk.
         """
-        initial = message.round == -1 and self.model is None and self.next_round == 0
+        initial = message.round == -1 and self.lineage.model is None and self.next_round == 0
         if message.round < self.next_round and not initial:
-            if self._commit is not None:
-                await self._commit
+            await self.settled()
             self._say_committed(message.round)
             return
         if message.round != self.next_round and not initial:
             raise IntegrityError(f"commit of round {message.round}; {self.next_round} is open")
-        if message.best and self.model is not None:
-            self.best = self.model.path
-        self.model, message = await self._committed_model(message, folder)
-        if message.state_file:
-            into = self.files.state(message.round, message.state_checksum)
-            self.state_file = await in_thread(take_state, message, folder, into)
+        message = await self.lineage.take(message, folder, self.round.received, self.sites)
         closed, self.round = self.round, OpenRound(message.round + 1)
-        self._counted.update(dict.fromkeys(closed.received, message.round))
-        if message.keep:
-            self.kept += tuple(closed.received[site] for site in self.sites if site in closed.received)
-        self._state = message.state
         self._commit = asyncio.create_task(self._write_commit(message, closed))
-
-    async def _committed_model(self, message: Commit, folder: Path) -> tuple[Model | None, Commit]:
-        """The model of a commit: a new one, or the one that there is, if any; and the commit with what it is called."""
-        if message.file:
-            path = self.files.model(message.round, message.checksum)
-            return await in_thread(take_model, message, folder, path), message
-        if self.model is None:
-            return None, message
-        ref = self.model.ref
-        path = self.files.model(message.round, ref.checksum)
-        model = await in_thread(same_model, self.model, message.round, path)
-        return model, attrs.evolve(message, size=ref.size, checksum=ref.checksum)
 
     def _expected(self, message: Commit, closed: OpenRound) -> tuple[str, ...]:
         """Sites that a round is incomplete without: those that were asked, and those that never came."""
@@ -482,9 +345,8 @@ class Run:
         trained, expected = closed.trained, self._expected(message, closed)
         partial = any(site not in trained for site in expected) and self.spec.quorum is None
         means = message.metrics if self.spec.tracking and message.file else {}
-        what = Commitment(
-            message, self.model, trained, dict(self.failures), expected, partial, means, self.best, self.state_file
-        )
+        model, best, state_file = self.lineage.model, self.lineage.best, self.lineage.state_file
+        what = Commitment(message, model, trained, dict(self.failures), expected, partial, means, best, state_file)
         try:
             kept = self.spec.keep_rounds
             written = await commits.write(
@@ -494,7 +356,7 @@ class Run:
                 return
             metrics = message.metrics if message.file else self.row.metrics
             self.row = attrs.evolve(self.row, partial=self.row.partial or partial, metrics=metrics)
-            self.committed = message.round
+            self.lineage.committed = message.round
         finally:
             self._commit = None
             self.controller_moved()
@@ -508,10 +370,9 @@ class Run:
 
     async def finish(self, message: Finished) -> None:
         """The workflow has come to its end."""
-        if self._commit is not None:
-            await self._commit
-        if message.best and self.model is not None:
-            self.best = self.model.path
+        await self.settled()
+        if message.best:
+            self.lineage.last_is_best()
         self.reports = message.reports
         if message.metrics:
             self.row = attrs.evolve(self.row, metrics=message.metrics)
@@ -541,10 +402,9 @@ class Run:
         self._deadlines.stop()
 
     async def settle(self) -> None:
-        """Wait for a commit that is being written."""
-        if self._commit is not None:
-            with contextlib.suppress(FlpocError, OSError):
-                await self._commit
+        """Wait for a commit that is being written, whatever becomes of it."""
+        with contextlib.suppress(FlpocError, OSError):
+            await self.settled()
 
     # -- time-outs
 

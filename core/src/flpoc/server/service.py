@@ -295,7 +295,7 @@ class Server:
         log.info("job %s: %s%s", run.id, state.value, f" ({cause.message})" if cause else "")
         await run.settle()
         digest = ""
-        if run.model is not None or run.reports:
+        if run.lineage.model is not None or run.reports:
             try:
                 digest = await keep_results(self.store, run)
             except ServiceError:
@@ -320,7 +320,7 @@ class Server:
         phase: Literal["finish", "drop"] = "finish" if completed else "drop"
         self.runs.pop(run.id, None)
         for site in run.sites:
-            self.sites.send(site, JobWant(run.id, run.row.run, phase, committed=run.committed))
+            self.sites.send(site, JobWant(run.id, run.row.run, phase, committed=run.lineage.committed))
         self.bell.ring(run.id)
         self.reschedule()
         if (host := self._hosts.pop(run.id, None)) is not None:

@@ -17,14 +17,14 @@ async def stats_of(run: Run, server: Server) -> dict[str, Any]:
     row = run.row
     rounds = {
         "current": run.round_now + 1 if run.round_now is not None else None,
-        "committed": run.committed + 1,
+        "committed": run.lineage.committed + 1,
         "total": run.spec.rounds,
     }
     found: dict[str, Any] = {
         "server": {
             "rounds": rounds,
             "metrics": dict(row.metrics),
-            "model": {"bytes": run.model.ref.size if run.model is not None else None},
+            "model": {"bytes": run.lineage.model.ref.size if run.lineage.model is not None else None},
             "controller": {"connected": run.has_controller, "waiting_for": run.waiting_for() or None},
         }
     }

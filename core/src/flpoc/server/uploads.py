@@ -41,9 +41,9 @@ class Uploads:
             part = _part(run, site, message.round, message.checksum)
             if message.inline is not None:
                 await self._end_writer(part)
-            answer = await run.announce(site, message)
+            answer = await run.updates.announce(site, message)
             if answer.verdict == "HAVE":
-                answer = run.answer(message, "HAVE", have=await self._expect(run, site, message, part))
+                answer = run.updates.answer(message, "HAVE", have=await self._expect(run, site, message, part))
             return answer
 
     async def _expect(self, run: Run, site: str, message: Announce, part: Path) -> int:
@@ -115,32 +115,32 @@ class Uploads:
         try:
             have = await incoming.begin()
             if start.offset != have:
-                return run.answer(announced, "HAVE", have=have)
+                return run.updates.answer(announced, "HAVE", have=have)
             pace = Pace(run.spec.timeouts.stall)
             while (chunk := await _next_chunk(stream, pace)) is not None:
                 if pace.moved(len(chunk)):
                     run.alive(site)
                 await incoming.write(chunk)
             if incoming.have < announced.size:
-                return run.answer(announced, "HAVE", have=incoming.have)
+                return run.updates.answer(announced, "HAVE", have=incoming.have)
             await incoming.finish(final)
-            await run.arrived(site, start.round, start.checksum)
+            await run.updates.arrived(site, start.round, start.checksum)
         except TimeoutError:
-            return run.answer(announced, "HAVE", have=incoming.have)
+            return run.updates.answer(announced, "HAVE", have=incoming.have)
         except (ResourceError, OSError) as error:
-            return run.answer(announced, "WAIT", run.no_room(error))
+            return run.updates.answer(announced, "WAIT", run.no_room(error))
         except ServiceError:
             raise  # the server is stopping: without an answer the site keeps its update for the next one
         except FlpocError as error:
             if incoming.damaged and part not in damaged:
                 damaged.add(part)  # once may be the network's fault: from the beginning again
-                return run.answer(announced, "HAVE")
+                return run.updates.answer(announced, "HAVE")
             if error.code == "INTEGRITY_FAILED":
                 run.reject(site, announced, error.message)
-            return run.answer(announced, "REJECTED", error.message)
+            return run.updates.answer(announced, "REJECTED", error.message)
         finally:
             await incoming.close()
-        return run.answer(announced, "ALL")
+        return run.updates.answer(announced, "ALL")
 
 
 async def _next_chunk(stream: AsyncIterator[bytes], pace: Pace) -> bytes | None:
