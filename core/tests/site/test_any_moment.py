@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 from machine.threads import ARCHIVE, MOST_TURNS, Process, Processes, Turns, until
 
@@ -17,17 +18,18 @@ from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.signing import sign_job
 from flpoc.jobs.spec import JobSpec, ScriptSpec, SignedJob
 from flpoc.launching import Handle
+from flpoc.models.tensors import write_tensors
 from flpoc.plugins import Plugins
 from flpoc.provision.building import provision
 from flpoc.provision.kits import Kit, load_kit
 from flpoc.provision.project_file import sample_project
-from flpoc.site import jobs
+from flpoc.site import departures, jobs
 from flpoc.site.agent import Agent
 from flpoc.site.files import SiteFiles
 from flpoc.site.jobs import SiteJob
 from flpoc.wire.local import SOCKET_NAME
 from flpoc.wire.messages import JobWant
-from flpoc.wire.trainer_messages import TO_TRAINER, TrainerStart
+from flpoc.wire.trainer_messages import TO_TRAINER, Submit, TrainerStart
 
 LEAD = "lead@nvidia.com"
 
@@ -168,6 +170,44 @@ def test_a_job_dropped_while_its_files_are_written_leaves_none(
         await asyncio.sleep(0.1)  # as long as the site could take to delete them too early
         goes_on.set()
         await until(lambda: not site.left(), lambda: f"dropped during {step}: {site.left()}")
+        await asyncio.sleep(0.1)
+        assert not site.left()
+
+    at_site("state", work)
+
+
+@pytest.mark.parametrize("disk", ["slow", "full"])
+def test_a_job_dropped_while_an_answer_is_taken_leaves_no_file(
+    at_site: Any, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    begun, goes_on, put = threading.Event(), threading.Event(), departures._put
+
+    def slow(*args: Any) -> None:
+        begun.set()
+        if disk == "full":
+            raise OSError(errno.ENOSPC, "no space left")
+        goes_on.wait(10)
+        put(*args)
+
+    monkeypatch.setattr(departures, "_put", slow)
+
+    async def work(site: Site) -> None:
+        site.want("job-a")
+        await until(lambda: site.has_trainer("job-a"), lambda: "there is no trainer")
+        job = site.job("job-a")
+        folder = next(job.files.runs.glob("*"))
+        write_tensors(folder / "answer", {"w": np.ones(2)})
+        size = (folder / "answer").stat().st_size
+        submit = Submit(0, "train", "answer", size, "0" * 32, 1.0, "FULL", {}, {}, False)
+        attempt = Attempt("job-a", 1, "site-1", 1, str(folder), "0" * 64, None)
+        taking = asyncio.create_task(job.departures.take(attempt, submit))
+        await asyncio.to_thread(begun.wait, 10)
+        site.want("job-a", "drop")
+        await asyncio.sleep(0.1)  # as long as the site could take to delete them too early
+        goes_on.set()
+        await until(lambda: not site.left(), lambda: f"dropped while an answer was taken: {site.left()}")
+        assert await taking is (disk == "slow")
+        assert not await job.departures.take(attempt, attrs.evolve(submit, round=1))
         await asyncio.sleep(0.1)
         assert not site.left()
 

@@ -8,6 +8,7 @@ Both folders are found again by a later agent, which goes on from there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import shutil
@@ -71,6 +72,7 @@ class Departures:
         self._at_work: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         self._begun = False
+        self._over = asyncio.Event()
 
     def begin(self) -> None:
         """The job is known, and with it the gate; what a former agent left goes on. Once is enough."""
@@ -83,6 +85,8 @@ class Departures:
     async def take(self, attempt: Attempt, message: Submit) -> bool:
         """Take the script's answer; says whether it is safe here."""
         async with self._turn:  # a script that connects again asks again
+            if self._over.is_set():
+                return False
             if self.has(message.round):
                 return True
             entry = Announce(
@@ -101,11 +105,16 @@ class Departures:
                     await in_thread(self.keepsakes.take, attempt, message.round)
                 while not await self._kept(box, entry, Path(attempt.folder), message.file):
                     log.warning("job %s: round %d: the disk is full; the script waits", self._job, entry.round + 1)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._over.wait(), AGAIN_LATER)
+                        return False
             except (FlpocError, OSError) as error:
                 text = error.message if isinstance(error, FlpocError) else str(error)
                 self._events.failed(Cause(site=self._site, phase="sending", round=message.round, message=text))
                 return False
             box.add(entry)
+        if self._over.is_set():
+            return True  # a later agent goes on with it
         if self.gate is None:
             self._events.ready(entry)
         else:
@@ -119,7 +128,6 @@ class Departures:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            await asyncio.sleep(AGAIN_LATER)
             return False
         return True
 
@@ -169,7 +177,7 @@ class Departures:
         asyncio.get_running_loop().call_later(AGAIN_LATER, self._again, entry)
 
     def _again(self, entry: Announce) -> None:
-        if self._raw.get(entry.round) is entry and self.gate is not None:
+        if self._raw.get(entry.round) is entry and self.gate is not None and not self._over.is_set():
             self._filter(entry)
 
     async def _into_outbox(self, entry: Announce) -> None:
@@ -200,10 +208,13 @@ class Departures:
                 self._raw.drop(entry)
 
     async def stop(self) -> None:
-        """End the gate; what is not in the outbox yet is filtered by a later agent."""
+        """End the gate, and take nothing more; what is not in the outbox yet is filtered by a later agent."""
+        self._over.set()
         for task in self._at_work:
             task.cancel()
         await asyncio.gather(*self._at_work, return_exceptions=True)
+        async with self._turn:
+            pass  # what is being taken has its files by now
         if self.gate is not None:
             await self.gate.stop()
 
