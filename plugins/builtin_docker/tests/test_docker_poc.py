@@ -151,7 +151,7 @@ def poc(engine: engines.Engine, image: str, tmp_path_factory: pytest.TempPathFac
     write_policy(found.kits / "site-1", images={"allowed": ["images:mi*"], "studies": {"default": "images:lung"}})
     try:
         started = found("poc", "start", "--timeout", "150")
-        assert started["status"] == "ok", started
+        assert started["status"] == "ok", json.dumps(started, indent=2)
         yield found
     finally:
         found("poc", "stop")
@@ -263,7 +263,7 @@ def test_a_user_in_the_group_of_the_engine_may_do_the_same(engine: engines.Engin
     try:
         assert poc("poc", "prepare", "-n", "1", "-d", image)["status"] == "ok"
         started = poc("poc", "start", "--timeout", "150")
-        assert started["status"] == "ok", started
+        assert started["status"] == "ok", json.dumps(started, indent=2)
         users = {engine.api.inspect_container(one["Id"])["Config"]["User"] for one in poc.containers()}
         assert f"{SOMEBODY}:{SOMEBODY}" in users
         _, waited = poc.run(write_job(tmp_path / "job", TRAIN, sites=["site-1"], rounds=1))
@@ -332,6 +332,6 @@ def test_a_job_outlives_the_death_of_the_engine(poc: Poc, tmp_path: Path) -> Non
     poc.engine.start()
     (poc.folder / "data" / "go").touch()
     started = poc("poc", "start", "--timeout", "150")
-    assert started["status"] == "ok", started
+    assert started["status"] == "ok", json.dumps(started, indent=2)
     waited = poc("job", "wait", ident["data"]["job_id"], "--timeout", "150")
     assert waited["status"] == "ok", waited

@@ -161,8 +161,8 @@ class SiteJob:
             await self.departures.gate.check()
         if want.signed is not None:
             await in_thread(_keep, self.files.signed, signed)
-        # the list of revoked certificates may have changed since consent was given
-        self._refuse_revoked()
+        if self._want is not None and self._want.phase == "run":
+            self._refuse_revoked()  # the list of revoked certificates may have changed since consent was given
         if not self.files.job.exists():
             await self._fetch_archive(manifest)
             await in_thread(unpack, self.files.archive, self.files.job, manifest.files)
