@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from flpoc.cli.call import Call
 from flpoc.cli.main import main
 from flpoc.session import Session
 
@@ -278,6 +279,16 @@ def test_a_monitor_can_be_interrupted(deployment, endless):
         assert "Traceback" not in process.stderr.read()
     with Session.open(deployment.kit()) as session:
         assert session.get_job_status(endless) == "RUNNING"
+
+
+def test_who_interrupts_a_submission_is_told_where_to_look(text, make_job, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "submit", interrupted)
+    monkeypatch.setattr(Call, "note_if_watched", Call.note)
+    status, _, said = text("submit", "-j", str(make_job("interrupted")))
+    assert (status, said.split("\n")[1]) == (130, "The server may have taken the job; `flpoc job list` shows it.")
 
 
 def test_a_folder_whose_name_is_no_text_is_refused(text, make_job, tmp_path):

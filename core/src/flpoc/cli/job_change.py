@@ -49,7 +49,9 @@ def submit(connection: Connection, job_folder: str, submit_token: str, debug: bo
         keep = Path(tempfile.mkdtemp(prefix="flpoc-job-")) if debug else None
         try:
             sent = session.submit(find_folder(job_folder, session), submit_token=submit_token, keep=keep)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                connection.call.part("The server may have taken the job; `flpoc job list` shows it.")
             if keep is not None and not any(keep.iterdir()):
                 keep.rmdir()
             raise
