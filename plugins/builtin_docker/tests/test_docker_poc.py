@@ -335,3 +335,15 @@ def test_a_job_outlives_the_death_of_the_engine(poc: Poc, tmp_path: Path) -> Non
     assert started["status"] == "ok", json.dumps(started, indent=2)
     waited = poc("job", "wait", ident["data"]["job_id"], "--timeout", "150")
     assert waited["status"] == "ok", waited
+
+
+def test_a_poc_in_containers_is_moved_to_another_port(poc: Poc, tmp_path: Path) -> None:
+    port = int(os.environ.get("FLPOC_POC_PORT", "8002")) + 45
+    assert poc("poc", "stop")["status"] == "ok"
+    moved = poc("poc", "start", "--port", str(port), "--timeout", "150")
+    assert moved["status"] == "ok", json.dumps(moved, indent=2)
+    assert moved["data"]["port"] == port
+    bound = {one["PublicPort"] for container in poc.containers() for one in container["Ports"] if "PublicPort" in one}
+    assert bound == {port}
+    _, waited = poc.run(write_job(tmp_path / "job", TRAIN, sites=["site-1", "site-2"], rounds=1))
+    assert waited["status"] == "ok", waited
