@@ -110,6 +110,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Said]]:
             patch.delenv(name)
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("FLPOC_POC_WORKSPACE", str(folder / "poc"))
+        patch.setenv("FLPOC_SIMULATOR_WORKSPACE_ROOT", str(folder / "simulated"))
         (folder / "tmp").mkdir()
         patch.setattr(tempfile, "tempdir", str(folder / "tmp"))  # what --debug keeps is gone with the rest
         patch.chdir(folder)
