@@ -124,7 +124,9 @@ def session(running: User) -> Iterator[Session]:
         yield found
 
 
-def send(session: Session, archive: bytes, chunks: Iterator[bytes], *entries: FileEntry, token: str = "") -> str:
+def send(
+    session: Session, archive: bytes, chunks: Iterator[bytes], *entries: FileEntry, token: str = "", called: str = ""
+) -> str:
     """Submit as somebody who has signed the job, but sends what they like."""
     from flpoc.jobs.signing import sign_job
     from flpoc.wire.codec import encode
@@ -137,6 +139,8 @@ def send(session: Session, archive: bytes, chunks: Iterator[bytes], *entries: Fi
         key_pem=kit.key_pem, certificate_pem=kit.certificate_pem,
     )  # fmt: skip
     ask = SubmitJob(signed, hashlib.sha256(archive).hexdigest(), len(archive), "default", token)
+    if called:
+        object.__setattr__(ask, "archive", called)  # what no client of ours would say
 
     def messages() -> Iterator[bytes]:
         yield encode(ask)
@@ -178,6 +182,21 @@ def test_a_server_keeps_nothing_of_a_hostile_archive(running, session, name):
     assert str(running.workspace) not in refused.value.message
     assert kept(running) == before
     assert session.list_jobs() == jobs
+
+
+@pytest.mark.row("A1")
+@pytest.mark.parametrize("up", ["..", "../../.."])
+def test_the_name_of_an_archive_leads_nowhere_else(running, session, up):
+    archives = running.workspace / "state" / "server" / "archives"
+    archives.mkdir(exist_ok=True)
+    victim = (archives / up).resolve() / "victim.zip"
+    victim.write_bytes(b"somebody's")
+    try:
+        with pytest.raises(IntegrityError):
+            send(session, b"PK", pieces(b"PK"), called=f"{up}/victim")
+        assert victim.read_bytes() == b"somebody's"
+    finally:
+        victim.unlink(missing_ok=True)
 
 
 @pytest.mark.row("A9")

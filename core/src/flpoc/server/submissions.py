@@ -167,19 +167,27 @@ class Submissions:
     async def _keep(self, coming: Coming, stream: AsyncIterator[bytes]) -> str:
         ask = coming.ask
         archive = self._server.files.archive(ask.archive)
-        self._coming[ask.archive] += 1
         try:
-            try:
-                await self._receive(ask, stream, archive)
-                return await to_the_end(self._put(coming, archive))
-            except FlpocError as error:
-                await self._note(coming, f"archive {ask.archive}", refused=error.message)
-                raise
-        finally:
-            self._coming[ask.archive] -= 1
-            if not self._coming[ask.archive]:
-                del self._coming[ask.archive]
+            with self._bringing(ask.archive):
+                try:
+                    await self._receive(ask, stream, archive)
+                    return await to_the_end(self._put(coming, archive))
+                except FlpocError as error:
+                    await self._note(coming, f"archive {ask.archive}", refused=error.message)
+                    raise
+        except BaseException:
             await self._drop_archive(ask.archive)
+            raise
+
+    @contextlib.contextmanager
+    def _bringing(self, sha256: str) -> Iterator[None]:
+        self._coming[sha256] += 1
+        try:
+            yield
+        finally:
+            self._coming[sha256] -= 1
+            if not self._coming[sha256]:
+                del self._coming[sha256]
 
     async def _put(self, coming: Coming, archive: Path) -> str:
         """Make a job of an archive that is here: all of it or nothing, also if the submitter goes away meanwhile."""
@@ -203,8 +211,6 @@ class Submissions:
     async def _receive(self, ask: SubmitJob, stream: AsyncIterator[bytes], archive: Path) -> None:
         if not 0 < ask.archive_size <= MAX_ARCHIVE_BYTES:
             raise ResourceError(f"an archive of {ask.archive_size} bytes; {MAX_ARCHIVE_BYTES} are allowed")
-        if len(ask.archive) != 64 or not set(ask.archive) <= set("0123456789abcdef"):
-            raise IntegrityError("the archive's SHA-256 is not one")
         archive.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if shutil.disk_usage(archive.parent).free < 3 * ask.archive_size + DISK_RESERVE_BYTES:
             raise ResourceError("the server's disk is nearly full", code="DISK_FULL", hint="free some space there")

@@ -40,9 +40,14 @@ def checksum_or_none(_: Any, attribute: Any, value: str) -> None:
         checksum(_, attribute, value)
 
 
-def sha256_or_none(_: Any, attribute: Any, value: str) -> None:
-    if value and not _SHA256.match(value):
+def sha256(_: Any, attribute: Any, value: str) -> None:
+    if not _SHA256.match(value):
         raise ValueError(f"{attribute.name}: {value[:80]!r} is not a SHA-256 in hex")
+
+
+def sha256_or_none(_: Any, attribute: Any, value: str) -> None:
+    if value:
+        sha256(_, attribute, value)
 
 
 def site_name(_: Any, attribute: Any, value: str) -> None:

@@ -18,7 +18,7 @@ class SubmitJob:
     """The first message of a submission; the chunks of the archive follow."""
 
     job: SignedJob
-    archive: str
+    archive: str = attrs.field(validator=checks.sha256)
     archive_size: int = attrs.field(validator=checks.count)
     study: str = "default"
     token: str = ""
