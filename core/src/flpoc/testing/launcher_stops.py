@@ -23,7 +23,7 @@ class LauncherStops(LauncherBench):
     # -- stopping
 
     def test_stop_asks_first(self, launcher: Launcher, start: Start, life: Lifeline) -> None:
-        code = "signal.signal(signal.SIGTERM, lambda *_: (say('saved'), sys.exit(0))); say('here'); time.sleep(600)"
+        code = "signal.signal(signal.SIGTERM, lambda *_: (say('saved'), sys.exit(0))); say('here'); rest()"
         handle = start(code, str(life.path))
         assert life.hear(self.patience) == "here"
         launcher.stop(handle, grace=self.patience)
@@ -92,7 +92,7 @@ class LauncherStops(LauncherBench):
             "    signal.signal(signal.SIGTERM, signal.SIG_DFL); os.kill(parent, signal.SIGSTOP)\n"
             "    while open(f'/proc/{parent}/stat').read().rpartition(')')[2].split()[0] != 'T': time.sleep(0.01)\n"
             "    say('paused')\n"
-            "time.sleep(600)"
+            "rest()"
         )
         handle = start(code, str(life.path))
         assert life.hear(self.patience) == "paused"

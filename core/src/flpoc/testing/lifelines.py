@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 
 #: Python for a launched process: opens the lifeline that its first argument names; ``say(text)`` speaks on it.
+#: ``rest()`` waits for signals: one that arrives just before a sleep begins has its handler run only when it ends.
 HOLD = """
 import os, signal, sys, time
 life = os.open(sys.argv[1], os.O_WRONLY)
 def say(text):
     os.write(life, (text + chr(10)).encode())
+def rest():
+    while True:
+        time.sleep(0.05)
 """
 
 

@@ -67,11 +67,11 @@ def main() -> None:
         "started": _stat(process.pid)[1],
         "log": request["log"],
     }
-    _pass_signals_on(process.pid)
+    wake = _pass_signals_on(process.pid)
     _write(record, facts)
     os.close(request["lock"])
     _answer("runs")
-    code, peak_rss = _keep(process, log)
+    code, peak_rss = _keep(process, log, wake)
     _write(record, {**facts, "code": code, "peak_rss": peak_rss})
 
 
@@ -111,7 +111,13 @@ def _write(record: int, facts: dict[str, Any]) -> None:
         os.pwrite(record, json.dumps(facts).encode(), 0)
 
 
-def _pass_signals_on(leader: int) -> None:
+def _pass_signals_on(leader: int) -> int:
+    """Pass on what arrives from now on; gives a file that can be read whenever a signal waits for its handler.
+
+    Python runs handlers between two of its own steps. Without this file, a
+    signal that arrives just before a wait begins would wait with it.
+    """
+
     def ask(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGTERM)
@@ -121,11 +127,16 @@ def _pass_signals_on(leader: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
 
+    wake, waker = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGUSR1, insist)
+    return wake
 
 
-def _keep(process: subprocess.Popen[bytes], log: Log) -> tuple[int, int]:
+def _keep(process: subprocess.Popen[bytes], log: Log, wake: int) -> tuple[int, int]:
     """Relay output until the process ends, and kill what it leaves; exit code and most memory held."""
     assert process.stdout is not None
     output = process.stdout.fileno()
@@ -134,11 +145,14 @@ def _keep(process: subprocess.Popen[bytes], log: Log) -> tuple[int, int]:
     news = select.poll()
     news.register(output, select.POLLIN)
     news.register(ended, select.POLLIN)
+    news.register(wake, select.POLLIN)
     result = None
     while result is None:
         for file, _ in news.poll():
             if file == output and not _relay(output, log):
                 news.unregister(output)
+            elif file == wake:
+                os.read(wake, 64)
         result = _reap(process)
     _end_children()
     for _ in range(64):  # what is still in the pipe
