@@ -18,6 +18,7 @@ import attrs
 import pytest
 
 from flpoc.errors import LaunchError
+from flpoc.jobs.shortcuts import Shortcuts
 from flpoc.launching import KEEPER_MARK, Handle, Launcher, LaunchRequest, Mount
 from flpoc.testing import LauncherSuite
 from flpoc_builtin_local.confinement import grants_for
@@ -180,7 +181,15 @@ def test_a_mount_may_be_a_single_file(probe: Try, tmp_path: Path) -> None:
     assert probe(code, str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), mounts=mounts) == {"a": "done", "b": "EACCES"}
 
 
-def test_a_job_works_as_usual_in_its_own_folder(probe: Try, tmp_path: Path) -> None:
+@pytest.fixture
+def temporary(tmp_path: Path) -> Iterator[str]:
+    """A short name of the folder in which a probe may write, as jobs are given one: some sockets are made in it."""
+    shortcuts = Shortcuts(tmp_path / "short")
+    yield str(shortcuts.make(tmp_path / "work"))
+    shortcuts.drop()
+
+
+def test_a_job_works_as_usual_in_its_own_folder(probe: Try, tmp_path: Path, temporary: str) -> None:
     found = probe(
         """
         import multiprocessing, multiprocessing.shared_memory, pathlib, random, secrets, socket, sqlite3, subprocess
@@ -210,7 +219,7 @@ def test_a_job_works_as_usual_in_its_own_folder(probe: Try, tmp_path: Path) -> N
         script.chmod(0o700)
         tried("a program of its own", lambda: subprocess.run(["./script"], check=True))
         """,
-        env={"HOME": str(tmp_path / "work"), "TMPDIR": str(tmp_path / "work"), "PATH": os.defpath},
+        env={"HOME": str(tmp_path / "work"), "TMPDIR": temporary, "PATH": os.defpath},
     )
     assert {name: what for name, what in found.items() if what != "done"} == {}
 
