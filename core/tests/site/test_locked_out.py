@@ -109,10 +109,10 @@ def test_nothing_of_a_job_leaves_a_site_once_its_submitter_is_locked_out(
             job="job-1", run=1, round=0, kind="train", attempt=1, size=1 << 20, checksum="0" * 32, weight=1.0,
             params_type="FULL", metrics={}, meta={}, evaluates=False,
         )  # fmt: skip
-        found._announce(update)
+        found.outgoing.announce(update)
         await agent._revoke(Revocation(lock_out))
         assert found.report.phase == "failed"
-        found._announce(update)
+        found.outgoing.announce(update)
         found.connected()
 
     with_agent(prod, tmp_path, work)

@@ -221,7 +221,7 @@ class Agent:
                 self._wanted(message)
             case Answer():
                 if (found := self._jobs.get((message.job, message.run))) is not None:
-                    found.answered(message)
+                    found.outgoing.answered(message)
             case LogsHave():
                 if (found := self._jobs.get((message.job, message.run))) is not None:
                     found.logs_have(message)

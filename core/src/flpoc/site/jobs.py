@@ -28,14 +28,11 @@ from flpoc.site.files import SiteFiles
 from flpoc.site.gate_host import GateHost
 from flpoc.site.log_shipper import LogShipper
 from flpoc.site.metric_shipper import MetricShipper
+from flpoc.site.outgoing import Outgoing
 from flpoc.site.trainer_host import TrainerEvents, TrainerHost
 from flpoc.wire.codec import encode
 from flpoc.wire.endings import STOP_GRACE
 from flpoc.wire.messages import (
-    INLINE_BYTES,
-    PUSHED,
-    Announce,
-    Answer,
     Fetch,
     JobReport,
     JobWant,
@@ -43,11 +40,10 @@ from flpoc.wire.messages import (
     LogsHave,
     Metrics,
     Progress,
-    Push,
     Task,
 )
 from flpoc.wire.trainer_messages import Give, Logged
-from flpoc.wire.transfers import Incoming, read_chunks, write_whole
+from flpoc.wire.transfers import Incoming, write_whole
 from flpoc.wire.vocabulary import MetricRow
 
 if TYPE_CHECKING:
@@ -68,7 +64,8 @@ class SiteJob:
         self.job, self.run = job, run
         self.files = SiteFiles(folder)
         self.report = JobReport(job, run, "preparing")
-        events = DepartureEvents(self._announce, self.fail)
+        self.outgoing = Outgoing(agent, self)
+        events = DepartureEvents(self.outgoing.announce, self.fail)
         self.departures = Departures(
             self.files, job=job, run=run, site=agent.name, policy=agent.filters,
             share_metrics=agent.policy["share_metrics"], events=events,
@@ -80,7 +77,6 @@ class SiteJob:
         self._wake = asyncio.Event()
         self._manifest: Manifest | None = None
         self._host: TrainerHost | None = None
-        self._uploads: dict[int, asyncio.Task[None]] = {}
         self._silent_until = 0.0
         self._metrics = MetricShipper(self._send_metrics)
         self._ended = asyncio.Event()
@@ -107,6 +103,11 @@ class SiteJob:
             return
         self._want = want
         self._wake.set()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the server wants the job to run; False also before it has said anything."""
+        return self._want is not None and self._want.phase == "run"
 
     async def _reconcile_forever(self) -> None:
         while True:
@@ -161,7 +162,7 @@ class SiteJob:
             await self.departures.gate.check()
         if want.signed is not None:
             await in_thread(_keep, self.files.signed, signed)
-        if self._want is not None and self._want.phase == "run":
+        if self.is_wanted:
             self._refuse_revoked()  # the list of revoked certificates may have changed since consent was given
         if not self.files.job.exists():
             await self._fetch_archive(manifest)
@@ -274,7 +275,7 @@ class SiteJob:
 
     async def _perform(self, want: JobWant, task: Task) -> None:
         if (entry := self.outbox.get(task.round)) is not None:
-            self._announce(entry)
+            self.outgoing.announce(entry)
             return
         if self.departures.has(task.round):
             return  # its filters are at work
@@ -319,17 +320,6 @@ class SiteJob:
             self._silent_until = now + PROGRESS_GAP
             self._agent.send(Progress(self.job, self.run))
 
-    def _announce(self, entry: Announce) -> None:
-        if self.report.phase == "failed":
-            return  # nothing more of it leaves
-        if entry.size <= INLINE_BYTES:
-            try:
-                entry = attrs.evolve(entry, inline=self.outbox.read(entry))
-            except OSError as error:
-                self.fail(Cause(site=self._agent.name, phase="sending", round=entry.round, message=str(error)))
-                return
-        self._agent.send(entry)
-
     def _logged(self, message: Logged) -> None:
         if self._agent.policy["share_metrics"]:
             self._metrics.add(message.rows)
@@ -346,51 +336,12 @@ class SiteJob:
             self.report = JobReport(self.job, self.run, "failed", cause.cut(), cause.round)
             self._agent.send(self.report)
 
-    # -- what the server answers
-
-    def answered(self, answer: Answer) -> None:
-        entry = self.outbox.get(answer.round)
-        if entry is None or entry.checksum != answer.checksum:
-            return
-        if answer.verdict == "HAVE":
-            if (older := self._uploads.get(answer.round)) is None or older.done():
-                self._uploads[answer.round] = asyncio.create_task(self._upload(entry, answer.have))
-        elif answer.verdict == "WAIT":
-            log.warning("job %s: round %d waits: %s", self.job, answer.round + 1, answer.reason)
-            self._agent.loop.call_later(AGAIN_LATER, self._announce_again, entry)
-        elif answer.verdict != "ALL":
-            log.info("job %s: round %d: %s %s", self.job, answer.round + 1, answer.verdict, answer.reason)
-            self.outbox.drop(entry)
-
-    async def _upload(self, entry: Announce, have: int) -> None:
-        path = self.outbox.path(entry)
-
-        start = encode(Push(entry.job, entry.run, entry.round, entry.checksum, have))
-        try:
-            answer = PUSHED.decode(await self._agent.push(start, read_chunks(path, have, entry.size)))
-        except grpc.aio.AioRpcError as error:
-            log.info("job %s: round %d: upload stopped (%s)", self.job, entry.round + 1, error.code().name)
-            answer = None
-        except (FlpocError, OSError) as error:
-            self.fail(Cause(site=self._agent.name, phase="sending", round=entry.round, message=str(error)))
-            return
-        finally:
-            self._uploads.pop(entry.round, None)
-        if answer is not None:
-            self.answered(answer)
-        elif self.outbox.get(entry.round) is entry:
-            # the next connection announces it anyway; this is for a call that failed alone
-            self._agent.loop.call_later(1.0, self._announce_again, entry)
-
-    def _announce_again(self, entry: Announce) -> None:
-        if self.outbox.get(entry.round) is entry and self._want is not None and self._want.phase == "run":
-            self._announce(entry)
+    # -- connections
 
     def connected(self) -> None:
         """A connection has begun: say again what waits for an answer."""
         self._agent.send(self.report)
-        for entry in self.outbox.all():
-            self._announce(entry)
+        self.outgoing.announce_all()
 
     def disconnected(self) -> None:
         self._shipper.pause()
@@ -433,8 +384,7 @@ class SiteJob:
     async def _end_trainer(self) -> None:
         self._loop.cancel()
         await asyncio.wait([self._loop])  # what is ended now is not begun again
-        for upload in list(self._uploads.values()):
-            upload.cancel()
+        self.outgoing.stop()
         await self.departures.stop()
         for attempt in self._left:
             await asyncio.to_thread(self._agent.attempts.stop, attempt, STOP_GRACE)
