@@ -62,7 +62,7 @@ class Place:
         }  # fmt: skip
         query = f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
         await self.server.store.write(lambda db: db.execute(query, tuple(values.values())))
-        self.server.reschedule()
+        self.server.queue.wake()
 
     async def abort(self, job: str) -> None:
         row = await self.server.store.job(job)

@@ -52,7 +52,7 @@ def started(store: Store, folder: Path, over: asyncio.Event | None = None, spec:
         id=JOB, seq=1, name="job", study="default", state="DISPATCHED", submitter="u", org="o", role="lead",
         folder="job", manifest=b"", signature=b"", certificate=b"", archive="", archive_size=0, submitted=0.0,
         started=None, finished=None, scheduled=None, schedules=1, run=1, chosen=("site-1",), joined=("site-1",),
-        waiting="", cause=None, partial=False, sha256="", metrics={},
+        cause=None, partial=False, sha256="", metrics={},
     )  # fmt: skip
     files = ServerFiles(folder).job(JOB)
     files.code.mkdir(parents=True)

@@ -133,7 +133,7 @@ class OperatorService:
 
         async def act() -> Any:
             study = await self._server.studies.change(decide)
-            self._server.reschedule()  # a job may wait for a site that has just come in
+            self._server.queue.wake()  # a job may wait for a site that has just come in
             return self._shown(study)
 
         return act

@@ -76,7 +76,7 @@ class Revoking:
         await self._end_parts(fresh)
         for session in self._server.sites.connected.values():
             session.send(Revocation(signed))
-        self._server.reschedule()
+        self._server.queue.wake()
         return {"number": found.number, "revoked": len(found.serials), "calls_ended": ended}
 
     async def _end_parts(self, serials: set[str]) -> None:

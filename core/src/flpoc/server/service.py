@@ -19,7 +19,6 @@ from flpoc.cancelling import to_the_end
 from flpoc.errors import AuthError, FlpocError, IntegrityError, JobError, ServiceError
 from flpoc.jobs.attempts import Attempt, Attempts
 from flpoc.jobs.revocations import Revocations
-from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import Cause, JobState
 from flpoc.plugins import Plugins
 from flpoc.provision.identity import identity_of
@@ -27,32 +26,29 @@ from flpoc.provision.kits import Kit
 from flpoc.provision.project_studies import read_studies
 from flpoc.server.acquaintances import Acquaintances
 from flpoc.server.blocked import Blocked
-from flpoc.server.commits import AGAIN_AFTER, until_done
+from flpoc.server.commits import until_done
 from flpoc.server.controllers import ControllerHost, checkpoint_folders
 from flpoc.server.courier_host import CourierHost
 from flpoc.server.files import ServerFiles
 from flpoc.server.logs import LogKeeper
 from flpoc.server.metrics import MetricRecords
+from flpoc.server.queue import Queue
 from flpoc.server.results import keep_results
 from flpoc.server.rounds import RoundRecords
 from flpoc.server.runs import Run
-from flpoc.server.scheduler import Decision, decide, load_of
 from flpoc.server.sites import Sites, SiteSession
-from flpoc.server.store import JobRow, Store
+from flpoc.server.store import JobRow, Store, manifest_of
 from flpoc.server.studies import Studies
 from flpoc.serving import Background
-from flpoc.settings import parse_json, plain, structure
+from flpoc.settings import plain
 from flpoc.tracking import TrackedJob
 from flpoc.wire.messages import JobReport, JobWant
 
 log = logging.getLogger("flpoc.server")
 
-#: Jobs that run at the same time.
-MAX_JOBS = 4
 #: Seconds that a controller gets to end by itself.
 CONTROLLER_GRACE = 5.0
 
-_WAITING = (JobState.SUBMITTED.value,)
 _ACTIVE = (JobState.DISPATCHED.value, JobState.RUNNING.value)
 
 
@@ -101,13 +97,11 @@ class Server:
         self.bell = Bell()
         self.logs = LogKeeper(self.files)
         self.started = time.time()
-        self.waiting: dict[str, str] = {}
+        self.queue = Queue(self)
         self.runs: dict[str, Run] = {}
-        self.known: set[str] = set()
         launcher = plugins.create("launchers", kit.settings.launcher, kit.policy["launcher_settings"])
         self.attempts = Attempts(state, launcher, kit.settings.launcher, hidden=(kit.folder,))
         self._hosts: dict[str, ControllerHost] = {}
-        self._wake = asyncio.Event()
         self._background = Background(log)
         self.later = self._background.later
         self.courier = CourierHost(self.store, self.metrics, plugins, kit.settings.plugins, self.later)
@@ -126,16 +120,16 @@ class Server:
         for row in await self.store.jobs("state IN (?, ?)", *_ACTIVE):
             await self._check_files(row)
             log.info("job %s: goes on", row.id)
-            await self._begin(row, left.pop(row.id, []))
+            await self.begin(row, left.pop(row.id, []))
         for attempts in left.values():
             for attempt in attempts:
                 await asyncio.to_thread(self.attempts.stop, attempt, 1.0)
                 self.attempts.forget(attempt)
         await self._sweep()
         await self.courier.restore(set(self.runs))
-        self.sites.listen(self.reschedule)
-        self.later(self._schedule_forever())
-        self.reschedule()
+        self.sites.listen(self.queue.wake)
+        self.later(self.queue.serve())
+        self.queue.wake()
 
     async def _sweep(self) -> None:
         """Delete folders and archives of jobs that have no row: their submission was cut off."""
@@ -174,63 +168,13 @@ class Server:
 
     # -- starting jobs
 
-    def reschedule(self) -> None:
-        self._wake.set()
+    async def begin(self, row: JobRow, left: list[Attempt]) -> None:
+        """Let a dispatched job begin, or go on.
 
-    async def _schedule_forever(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._schedule()
-            except ServiceError:
-                return  # the server is stopping
-            except Exception:
-                log.exception("jobs cannot be scheduled; tried again in %g s", AGAIN_AFTER)
-                asyncio.get_running_loop().call_later(AGAIN_AFTER, self._wake.set)
-
-    async def _schedule(self) -> None:
-        self.known |= set(self.sites.connected)
-        for row in await self.store.jobs("state = ?", *_WAITING):
-            if why := self.locked_out(row):
-                await self._cannot_schedule(row, why)
-                continue
-            spec = manifest_of(row).spec
-            connected = {name: session.hello for name, session in self.sites_of(row.study).items()}
-            load = load_of(
-                (run.spec, [one for one in run.sites if one not in run.failures]) for run in self.runs.values()
-            )
-            foreign = self.studies.foreign(row.study, spec.named_sites)
-            decision = decide(
-                spec, connected, frozenset(self.known), len(self.runs), MAX_JOBS, load=load, foreign=foreign
-            )
-            if decision.never:
-                await self._cannot_schedule(row, decision.never)
-            elif decision.sites:
-                self.waiting.pop(row.id, None)
-                await self._dispatch(row, decision)
-                self.reschedule()  # those before it may wait for more by now
-            elif self.waiting.get(row.id) != decision.waiting:
-                self.waiting[row.id] = decision.waiting
-                self.bell.ring(row.id)
-
-    async def _dispatch(self, row: JobRow, decision: Decision) -> None:
-        now = time.time()
-        changed = await self.store.change(
-            row.id, only_if=JobState.SUBMITTED.value, state=JobState.DISPATCHED.value, chosen=list(decision.sites),
-            scheduled=now, schedules=row.schedules + 1,
-        )  # fmt: skip
-        if not changed:
-            return  # it was aborted meanwhile
-        found = await self.store.job(row.id)
-        if found is not None:
-            records = RoundRecords(self.store, found.id, found.run)
-            for site, lack in decision.without.items():
-                log.warning("job %s starts without %s: %s", found.id, site, lack)
-                await records.note(0, site, "absent", lack)
-            await self._begin(found, [])
-
-    async def _begin(self, row: JobRow, left: list[Attempt]) -> None:
+        Args:
+            row: The job.
+            left: Its controllers that a former server started.
+        """
         manifest = manifest_of(row)
         files = self.files.job(row.id)
         run = Run(row, manifest.spec, self.store, files, tell=self.sites.send, changed=self._changed, ended=self._ended)
@@ -267,14 +211,6 @@ class Server:
             row, spec = run.row, run.spec
             about = TrackedJob(row.id, row.name, row.study, row.run, spec.rounds, run.sites, row.submitter)
             await self.courier.track(about, trackers)
-
-    async def _cannot_schedule(self, row: JobRow, reason: str) -> None:
-        state = JobState.CAN_NOT_SCHEDULE.value
-        cause = plain(Cause(site="server", phase="scheduling", message=reason))
-        await self.store.change(
-            row.id, only_if=JobState.SUBMITTED.value, state=state, finished=time.time(), cause=cause
-        )
-        self.bell.ring(row.id)
 
     # -- what runs say
 
@@ -322,7 +258,7 @@ class Server:
         for site in run.sites:
             self.sites.send(site, JobWant(run.id, run.row.run, phase, committed=run.lineage.committed))
         self.bell.ring(run.id)
-        self.reschedule()
+        self.queue.wake()
         if (host := self._hosts.pop(run.id, None)) is not None:
             await host.end(grace=CONTROLLER_GRACE if phase == "finish" else 0.0)
         await asyncio.to_thread(run.files.drop_working_files)
@@ -384,22 +320,10 @@ class Server:
         while True:
             if (run := self.runs.get(row.id)) is not None:
                 run.abort()
-            elif await to_the_end(self._abort_waiting(row.id)):
+            elif await to_the_end(self.queue.abort(row.id)):
                 return
             with contextlib.suppress(TimeoutError):
                 seen = await asyncio.wait_for(self.bell.after(row.id, seen), 1.0)
-
-    async def _abort_waiting(self, job: str) -> bool:
-        """Abort a job that has not begun; true if it is at its end now."""
-        aborted = await self.store.change(
-            job, only_if=JobState.SUBMITTED.value, state=JobState.ABORTED.value, finished=time.time()
-        )
-        if aborted:
-            self.waiting.pop(job, None)
-            self.bell.ring(job)
-            return True
-        found = await self.store.job(job)
-        return found is None or JobState(found.state).terminal
 
     def describe(self, study: str = "default") -> dict[str, Any]:
         """The server's state as a study sees it, for ``system status`` and ``poc start``."""
@@ -432,8 +356,3 @@ class Server:
             ],
             "active_jobs": sorted(run.id for run in runs),
         }  # fmt: skip
-
-
-def manifest_of(row: JobRow) -> Manifest:
-    """The job as its submitter signed it."""
-    return structure(parse_json(row.manifest, row.id), Manifest)

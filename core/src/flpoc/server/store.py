@@ -21,13 +21,15 @@ from typing import Any, TypeVar
 import attrs
 
 from flpoc.errors import IntegrityError, ResourceError, ServiceError
+from flpoc.jobs.spec import Manifest
 from flpoc.jobs.states import JobState
 from flpoc.models.checksums import refusals
+from flpoc.settings import parse_json, structure
 from flpoc.tracking import EventKind, RunEvent
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 5
+_SCHEMA_VERSION = 6
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, study TEXT NOT NULL, state TEXT NOT NULL,
@@ -36,7 +38,7 @@ CREATE TABLE jobs (
     archive TEXT NOT NULL, archive_size INTEGER NOT NULL,
     submitted REAL NOT NULL, started REAL, finished REAL, scheduled REAL, schedules INTEGER NOT NULL DEFAULT 0,
     run INTEGER NOT NULL DEFAULT 1, chosen TEXT NOT NULL DEFAULT '[]', joined TEXT NOT NULL DEFAULT '[]',
-    waiting TEXT NOT NULL DEFAULT '', cause TEXT, partial INTEGER NOT NULL DEFAULT 0, sha256 TEXT NOT NULL DEFAULT '',
+    cause TEXT, partial INTEGER NOT NULL DEFAULT 0, sha256 TEXT NOT NULL DEFAULT '',
     metrics TEXT NOT NULL DEFAULT '{}', cloned TEXT NOT NULL DEFAULT '');
 CREATE TABLE rounds (
     job TEXT, run INTEGER, round INTEGER, checksum TEXT, size INTEGER, state BLOB, metrics TEXT, committed REAL,
@@ -105,7 +107,6 @@ class JobRow:
     run: int
     chosen: tuple[str, ...]
     joined: tuple[str, ...]
-    waiting: str
     cause: dict[str, Any] | None
     partial: bool
     sha256: str
@@ -343,3 +344,8 @@ def _translated(error: sqlite3.OperationalError) -> Exception:
     if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
         return ResourceError("no space left for the server's database", code="DISK_FULL", hint="free some space there")
     return error
+
+
+def manifest_of(row: JobRow) -> Manifest:
+    """The job as its submitter signed it."""
+    return structure(parse_json(row.manifest, row.id), Manifest)

@@ -202,7 +202,7 @@ class Submissions:
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, files.folder, ignore_errors=True)
             raise
-        self._server.reschedule()
+        self._server.queue.wake()
         return job
 
     async def _note(self, coming: Coming, about: str, *, refused: str = "") -> None:
@@ -290,7 +290,7 @@ class Submissions:
         self._server.courier.ring()
         await asyncio.to_thread(shutil.rmtree, self._server.files.job(row.id).folder, ignore_errors=True)
         await self._drop_archive(row.archive)
-        self._server.waiting.pop(row.id, None)
+        self._server.queue.forget(row.id)
         self._server.bell.ring(row.id)
         return {"job_id": row.id, "submit_records_marked_deleted": marked}
 

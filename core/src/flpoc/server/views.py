@@ -16,7 +16,7 @@ from flpoc.errors import JobError, UsageError
 from flpoc.jobs.names import JOB_ID, SITE_NAME
 from flpoc.server.files import JobFiles
 from flpoc.server.logs import READ_LIMIT, LogKeeper
-from flpoc.server.store import JobRow, Store
+from flpoc.server.store import JobRow, Store, manifest_of
 from flpoc.wire.asks_for_files import ReadLogs
 
 if TYPE_CHECKING:
@@ -77,13 +77,11 @@ def list_row(row: JobRow, server: Server) -> dict[str, Any]:
 def waiting_for(row: JobRow, server: Server) -> str:
     """Whom or what a job waits for now; empty when for nothing."""
     run = server.runs.get(row.id)
-    return run.waiting_for() if run is not None else server.waiting.get(row.id, "")
+    return run.waiting_for() if run is not None else server.queue.reason(row.id)
 
 
 async def about(row: JobRow, server: Server, rounds_from: int = 0) -> dict[str, Any]:
     """Everything about a job; of its rounds those from *rounds_from* on."""
-    from flpoc.server.service import manifest_of
-
     spec = manifest_of(row).spec
     run = server.runs.get(row.id)
     rounds = await round_rows(server.store, row, rounds_from)
