@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import re
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from flpoc.ports import is_free
 
 if TYPE_CHECKING:
     from flpoc.session import Session
@@ -50,6 +52,17 @@ TRAIN = """
 """
 
 
+#: Each in its turn.
+_PLACES = itertools.cycle(range(250))
+
+
+def free_port() -> int:
+    """A port that no other tester takes, and that the system gives to no connection: not even while nobody listens."""
+    tester = int(os.environ.get("FLPOC_POC_PORT", "8002")) - 8002  # 50 ports further than the one before
+    first = 20_000 + 5 * tester % 12_000
+    return next(port for place in _PLACES if is_free(port := first + place))
+
+
 class Deployment:
     """A provisioned project whose server and sites can be started and stopped."""
 
@@ -57,9 +70,7 @@ class Deployment:
         from flpoc.provision.building import provision
         from flpoc.provision.project_file import sample_project
 
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         self.prod = provision(sample_project(["site-1", "site-2", "site-3"], port=self.port), folder)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -85,7 +96,7 @@ class Deployment:
         from flpoc.session import Session
 
         with Session.open(self.kit()) as session:
-            session.wait_ready(sites, 30)
+            session.wait_ready(sites, 60)
 
     def stop(self, *names: str) -> None:
         """Ask to end, wait, and reap."""
@@ -94,7 +105,7 @@ class Deployment:
         for name in names:
             process = self._running.pop(name)
             try:
-                process.wait(15)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(15)
@@ -145,11 +156,14 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
-def logs_have_come(session: Session, job: str, sites: set[str]) -> None:
-    """Wait for logs, which sites send beside everything else and nobody announces."""
-    until = time.monotonic() + 20
-    while sites - {name for name, text in session.get_job_logs(job, "all")["logs"].items() if text}:
-        assert time.monotonic() < until, "logs did not come"
+def logs_have_come(session: Session, job: str, last_words: dict[str, str]) -> None:
+    """Wait for logs, which sites send beside everything else, in pieces, and nobody announces."""
+    until = time.monotonic() + 60
+    while True:
+        logs = session.get_job_logs(job, "all")["logs"]
+        if all(words in (logs.get(site) or "") for site, words in last_words.items()):
+            return
+        assert time.monotonic() < until, f"logs did not come: {logs}"
         time.sleep(0.05)
 
 
@@ -161,7 +175,7 @@ def finished(deployment: Deployment, make_job: Callable[..., Path]) -> str:
     with Session.open(deployment.kit()) as session:
         job = session.submit_job(make_job("finished", rounds=3))
         assert session.wait_for_job(job, 60)["status"] == "FINISHED:COMPLETED"
-        logs_have_come(session, job, {"site-1", "site-2"})
+        logs_have_come(session, job, dict.fromkeys(("site-1", "site-2"), "round 2\n"))
     return job
 
 
@@ -174,7 +188,7 @@ def failed(deployment: Deployment, make_job: Callable[..., Path]) -> str:
         job = session.submit_job(make_job("failed", step='raise ValueError("no such column: age")'))
         meta = session.wait_for_job(job, 60)
         assert meta["status"] == "FINISHED:FAILED"
-        logs_have_come(session, job, {meta["cause"]["site"]})
+        logs_have_come(session, job, {meta["cause"]["site"]: "ValueError: no such column: age\n"})
     return job
 
 
@@ -221,7 +235,7 @@ sys.exit(main())
         """Press these keys; ``\\x03`` is Ctrl-C, ``\\x04`` Ctrl-D."""
         os.write(self._screen, text.encode())
 
-    def expect(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
         """Read until *pattern* has come; what was read up to it is not looked at again."""
         until = time.monotonic() + timeout
         while (found := re.search(pattern, self._unread)) is None:
@@ -239,13 +253,13 @@ sys.exit(main())
 
     def rest(self) -> None:
         """Wait until it waits: a signal that comes while readline draws is heard with the next key only."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             assert time.monotonic() < until, "it never waits"
 
     def end(self) -> int:
         """Wait for its end; gives its exit status."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while self._read(until):
             pass
         return self.process.wait(max(0.1, until - time.monotonic()))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from flpoc.wire.codec import Family
 from flpoc.wire.local import Wire, connect
 from flpoc.wire.trainer_messages import LocalHello
 
-#: More turns of the loop than a job takes until its process is there, and after which none is tried any more.
-MOST_TURNS = 200
+#: More turns of the loop than a job takes until its process is there, unless the disk is busy.
+_MANY_TURNS = 200
 #: A zip archive without files.
 ARCHIVE = b"PK\x05\x06" + bytes(18)
 
@@ -106,9 +106,15 @@ class Turns(asyncio.SelectorEventLoop):
             self.act()
 
 
+def moments() -> Iterator[int]:
+    """After how many turns something is to happen: after each there is, and far beyond where a disk takes its time."""
+    yield from range(1, _MANY_TURNS)
+    yield from (_MANY_TURNS << further for further in range(8))
+
+
 async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
     """Wait for what nobody announces."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, what()
         await asyncio.sleep(0.002)

@@ -243,7 +243,13 @@ def test_nothing_heavy_is_imported(environment, kits):
 
 
 @pytest.fixture
-def use(deployment, monkeypatch):
+def patient(monkeypatch):
+    """A user who waits: half a second is not always enough on a busy machine."""
+    monkeypatch.setattr("flpoc.cli.suggest.PATIENCE", 60.0)
+
+
+@pytest.fixture
+def use(deployment, monkeypatch, patient):
     monkeypatch.setenv("FLPOC_STARTUP_KIT_DIR", str(deployment.kit()))
 
 
@@ -271,12 +277,12 @@ def test_targets_sites_and_levels_of_system_commands(use):
     assert asked("job", "log-config", "ID", "INFO", "--site", "s") == ["server", "site-1", "site-2"]
 
 
-def test_the_kit_and_the_study_on_the_line_are_asked(deployment, finished, kits):
+def test_the_kit_and_the_study_on_the_line_are_asked(deployment, finished, kits, patient):
     assert finished in asked("job", "meta", "--startup-kit", str(deployment.kit()), "")
     assert asked("job", "meta", "--startup-kit", str(deployment.kit()), "--study", "empty", "") == []
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for(environment, deployment, tmp_path):
+def test_a_server_that_does_not_answer_is_not_waited_for(environment, deployment, tmp_path, monkeypatch):
     import shutil
 
     with socket.socket() as silent:
@@ -285,10 +291,14 @@ def test_a_server_that_does_not_answer_is_not_waited_for(environment, deployment
         kit = shutil.copytree(deployment.kit(), tmp_path / "kit")
         (kit / "local").mkdir(exist_ok=True)
         (kit / "local" / "connect.json").write_text(json.dumps({"host": "localhost", "port": silent.getsockname()[1]}))
-        begun = time.monotonic()
         done = through_the_variable(environment, "job meta ", FLPOC_STARTUP_KIT_DIR=str(kit))
         assert (done.stdout, done.stderr) == ("", "")
-        assert time.monotonic() - begun < 5  # half a second, and a process on a busy machine
+        # how long it takes is looked at here: the start of a process takes long enough on a busy machine
+        monkeypatch.setenv("FLPOC_STARTUP_KIT_DIR", str(kit))
+        for _ in range(2):  # the first time, modules are imported
+            begun = time.monotonic()
+            assert asked("job", "meta", "") == []
+        assert time.monotonic() - begun < 4  # half a second; commands try for five
 
 
 # -- the words of a shell

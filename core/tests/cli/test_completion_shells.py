@@ -85,7 +85,7 @@ class Terminal:
         return found
 
     def _until(self, pattern: str) -> str:
-        said, until = "", time.monotonic() + 30
+        said, until = "", time.monotonic() + 60
         while not (found := re.search(pattern, said, re.DOTALL)):
             assert select.select([self._terminal], [], [], max(0.0, until - time.monotonic()))[0], said
             said += os.read(self._terminal, 65536).decode(errors="replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -106,6 +107,18 @@ class Place:
     def processes(self) -> list[int]:
         """Everything that runs on behalf of this workspace: by its words, or where it works."""
         return sorted(pid for pid, signs in all_processes() if str(self.workspace) in signs)
+
+
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it has ended."""
+    handle = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        assert ended.poll(60_000), f"{pid} does not end"
+    finally:
+        os.close(handle)
 
 
 def all_processes() -> Iterator[tuple[int, str]]:

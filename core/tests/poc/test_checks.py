@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import textwrap
 
 import pytest
@@ -103,9 +102,7 @@ def test_private_plugins_that_services_could_not_load_are_left_out_with_a_warnin
 
 @pytest.mark.row("P1")
 def test_what_services_cannot_load_is_said_by_prepare_start_and_their_logs(place):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        file = place.project_file(1, free.getsockname()[1])
+    file = place.project_file(1, place.spare_port)
     file.write_text(f"{file.read_text()}plugins: [local, acme.gone, acme-gone]\n")
     prepared = place.run("prepare", "-i", str(file))
     assert "Plugin acme.gone of the project could not be loaded here" in prepared.err

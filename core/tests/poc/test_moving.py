@@ -66,9 +66,9 @@ def test_it_runs_on_the_new_port_with_the_same_keys_and_jobs(place, job):
 
 def test_a_taken_port_says_with_which_it_would_start(place):
     with socket.socket() as other:
-        other.bind(("", 0))
+        taken = place.spare_port
+        other.bind(("", taken))
         other.listen()
-        taken = other.getsockname()[1]
         place.prepare(sites=1, port=taken)
         free = place.run("start").document["hint"].rpartition("flpoc poc start --port ")[2]
         assert place.run("start", "--port", free).data["ready"] is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -94,9 +95,7 @@ def test_another_port_is_said_with_the_reason(place):
 
 
 def test_the_environment_says_which_port_is_taken_if_it_is_free(place):
-    with socket.socket() as other:
-        other.bind(("", 0))
-        free = other.getsockname()[1]
+    free = place.spare_port
     assert place.run("prepare", FLPOC_POC_PORT=str(free)).data["port"] == free
 
 
@@ -247,9 +246,12 @@ def test_the_default_place_is_made_for_its_owner_only(tmp_path, monkeypatch):
 
 
 def test_it_is_quick_for_fifty_sites(place):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = place.run("prepare", "-n", "50")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert len(answer.data["clients"]) == 50
-    assert answer.seconds < 10  # 0.8 s on an idle machine; this one may be busy
+    # of the processor's time: others may have it meanwhile; 0.8 s on an idle machine
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 def test_jobs_of_every_site_may_use_the_data_folder(place):

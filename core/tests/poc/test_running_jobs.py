@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
+
+from .conftest import kill
 
 pytest.importorskip("flpoc.runner.trainer")
 
@@ -76,7 +75,7 @@ def test_the_next_start_goes_on_with_them(place, running):
 def test_trainers_of_a_killed_agent_do_not_outlive_a_stop(place, running):
     pids = place.run("start").data["already_running"]
     for pid in pids.values():
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
     data = place.run("stop").data
     assert data["job_processes_ended"]
     assert not place.processes

@@ -128,7 +128,7 @@ def test_of_several_transfers_of_one_update_only_the_newest_writes(store: Store,
 async def slow_disk(store: Store) -> AsyncIterator[None]:
     """Nothing is written down as long as this lasts."""
     goes_on = threading.Event()
-    standing = asyncio.create_task(store.read(lambda _: goes_on.wait(10)))
+    standing = asyncio.create_task(store.read(lambda _: goes_on.wait(60)))
     try:
         yield
     finally:
@@ -151,8 +151,23 @@ def test_a_connection_that_is_lost_takes_nothing_with_it(store: Store, tmp_path:
         async with slow_disk(store):
             if what != "sends this one":
                 await run.commit(Commit(0, "", 0, "", b"", {}), tmp_path)
+            waits, write, settled = asyncio.Event(), store.write, run.settled
+
+            async def noted(act: Any, **more: Any) -> Any:
+                waits.set()
+                return await write(act, **more)
+
+            async def noted_too() -> None:
+                waits.set()
+                await settled()
+
+            if what == "sends this one":
+                store.write = noted  # type: ignore[method-assign]
+            else:
+                run.settled = noted_too  # type: ignore[method-assign]
             call = asyncio.create_task(Uploads().announce(run, "site-1", announced))
-            await asyncio.sleep(0.1)  # until it waits for the disk
+            await waits.wait()
+            await asyncio.sleep(0.05)  # the rest of this turn: then it waits for the disk
             call.cancel()
             await asyncio.wait([call], timeout=0.1)
         await asyncio.wait([call])
@@ -193,7 +208,7 @@ def test_a_controller_that_cannot_be_launched_again_fails_its_job(store: Store, 
         attempts = Attempts(tmp_path, Mortal(), "mortal")
         host = ControllerHost(run, ServerFiles(tmp_path), attempts, (), project="p", plugins=())
         await host.start([])
-        await asyncio.wait_for(over.wait(), 30)
+        await asyncio.wait_for(over.wait(), 60)
         await host.end(grace=0.0)
         return ended
 
@@ -219,7 +234,7 @@ def test_a_controller_that_a_former_server_left_is_known_before_it_can_connect(s
         processes.stopped = lambda name: process.connected.wait(0.5) if name == left[0].name else None
         host = ControllerHost(run, files, attempts, (), project="p", plugins=())
         await host.start(left)
-        await asyncio.to_thread(process.connected.wait, 10)
+        await asyncio.to_thread(process.connected.wait, 60)
         run.pause()
         await host.end(grace=0.0)
         return process.heard[0]
@@ -233,7 +248,7 @@ def test_a_controller_that_never_connects_fails_its_job(store: Store, tmp_path: 
         spec = attrs.evolve(SPEC, timeouts=TimeoutSpec(stall=0.1))
         run, ended = started(store, tmp_path, over, spec)
         await run.restore()
-        await asyncio.wait_for(over.wait(), 30)
+        await asyncio.wait_for(over.wait(), 60)
         return ended
 
     [(state, cause)] = asyncio.run(work())

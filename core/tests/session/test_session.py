@@ -40,7 +40,7 @@ def test_the_status_names_the_caller_and_the_connected_sites(session):
 
 def test_waiting_for_a_site_that_is_not_there_names_it(session):
     with pytest.raises(DeadlineError, match="site-3") as caught:
-        session.wait_ready(["site-1", "site-3"], timeout=0.1)
+        session.wait_ready(["site-1", "site-3"], timeout=3)  # enough to hear the server
     assert caught.value.code == "SYSTEM_NOT_READY"
 
 
@@ -127,15 +127,15 @@ def test_lists_are_filtered_limited_and_reversed(session, make_job):
     assert [row["job_id"] for row in session.list_jobs("filter-", reverse=True)] == jobs[::-1]
     assert [row["job_id"] for row in session.list_jobs(id_prefix=jobs[0])] == jobs[:1]
     for job in jobs:
-        session.wait_for_job(job, 60)
+        session.wait_for_job(job, 120)
 
 
 @pytest.mark.row("D9")
 def test_a_wait_ends_when_its_time_is_up(session, endless):
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="RUNNING") as caught:
-        session.wait_for_job(endless, timeout=0.5)
-    assert 0.4 < time.monotonic() - began < 20
+        session.wait_for_job(endless, timeout=3)  # enough to hear how it is
+    assert 2.9 < time.monotonic() - began < 30
     assert caught.value.data["status"] == "RUNNING"
 
 
@@ -229,10 +229,11 @@ def test_a_watch_goes_on_when_the_server_is_started_again(own_deployment, make_j
 
 def test_a_watch_gives_up_on_a_server_that_does_not_come_back(own_deployment, make_job):
     own_deployment.start("server")
-    with Session.open(own_deployment.kit(), timeout=0.5, grace=0.5) as session:
+    with Session.open(own_deployment.kit()) as session:
         job = session.submit_job(make_job("lonely"))
         watch = session.watch_job(job)
         assert next(watch)["status"] == "SUBMITTED"
+        session.grace = 0.5
         own_deployment.stop("server")
         with pytest.raises(ConnectionFailed, match="did not come back"):
             list(watch)

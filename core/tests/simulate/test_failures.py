@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -106,14 +107,15 @@ def test_a_script_that_is_killed_is_started_three_times_for_a_task(simulation, h
 @ways
 def test_a_script_that_makes_no_progress_is_lost(simulation, how):
     outcome = simulation.run(IF_SECOND + "time.sleep(1000)", sites=2, how=how, timeouts={"stall": 1.0})
-    assert outcome.cause.lines() == ["site-2 (training, round 2): no progress for 1 s (stall)"]
+    [line] = outcome.cause.lines()
+    assert re.fullmatch(r"site-2 \(training, round 2\): no progress for \d+ s \(stall\)", line), line
 
 
 @ways
 def test_a_round_is_closed_without_those_that_are_late(simulation, how):
     body = 'if site == "site-2" and number == 0: time.sleep(1000)'
     wide = {"workers": 3} if how["workers"] == 2 else {"workers": 2}
-    late = {"round_deadline": 2.0, "stall": 20.0}
+    late = {"round_deadline": 10.0, "stall": 60.0}  # in which the others are there, also on a busy machine
     outcome = simulation.run(body, sites=3, how=wide, rounds=1, quorum=2, timeouts=late)
     assert outcome.state == "FINISHED:COMPLETED"
     assert simulation.ledger(outcome)[0, "site-2"] == ("late", "round_deadline")
@@ -173,7 +175,7 @@ def ended(pid: int) -> bool:
         try:
             ready = select.poll()
             ready.register(handle, select.POLLIN)
-            return bool(ready.poll(20_000))
+            return bool(ready.poll(60_000))
         finally:
             os.close(handle)
     return True
@@ -183,7 +185,7 @@ def ended(pid: int) -> bool:
 def test_an_interrupt_ends_all(simulation, hanging, workers):
     program, pids, engine = hanging(workers)
     program.send_signal(signal.SIGINT)
-    _, said = program.communicate(timeout=30)
+    _, said = program.communicate(timeout=60)
     assert b"KeyboardInterrupt" in said
     assert all(map(ended, [*pids, engine]))
     assert [path.name for path in simulation.root.iterdir()] in ([], ["test.failed"])
@@ -202,7 +204,7 @@ def test_when_the_engine_is_killed_its_workers_end(simulation, hanging, workers)
     program, pids, engine = hanging(workers)
     os.kill(engine, signal.SIGKILL)
     assert all(map(ended, pids))
-    _, said = program.communicate(timeout=30)
+    _, said = program.communicate(timeout=60)
     assert b"the simulation ended with -9" in said
     assert list(simulation.root.glob(".test.*.part"))
     # what it has left is deleted by the next
@@ -218,7 +220,7 @@ def test_results_say_what_there_was_when_it_failed(simulation):
 
 
 def test_an_order_that_is_refused_leaves_no_process(simulation):
-    before = children(os.getpid())  # those of other tests, dead or alive
+    before = set(children(os.getpid()))  # those of other tests, dead or alive
     with pytest.raises(UsageError, match="is not a list"):
         simulation.run(how={"gpus": "0,[1"})
-    assert children(os.getpid()) == before
+    assert set(children(os.getpid())) <= before

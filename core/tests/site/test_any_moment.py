@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from machine.threads import ARCHIVE, MOST_TURNS, Process, Processes, Turns, until
+from machine.threads import ARCHIVE, Process, Processes, Turns, moments, until
 
 from flpoc.jobs.attempts import Attempt
 from flpoc.jobs.signing import sign_job
@@ -147,7 +147,7 @@ def test_a_job_dropped_at_any_moment_is_gone_and_leaves_the_next_one_its_trainer
         await until(lambda: site.has_trainer("job-b"), lambda: f"nobody hears job b: job a was dropped after {turns}")
         return there
 
-    assert any(at_site(str(turns), lambda site, turns=turns: work(site, turns)) for turns in range(1, MOST_TURNS))
+    assert any(at_site(str(turns), lambda site, turns=turns: work(site, turns)) for turns in moments())
 
 
 @pytest.mark.parametrize("step", ["_keep", "unpack"])
@@ -158,14 +158,14 @@ def test_a_job_dropped_while_its_files_are_written_leaves_none(
 
     def slow(*args: Any) -> None:
         begun.set()
-        goes_on.wait(10)
+        goes_on.wait(60)
         write(*args)
 
     monkeypatch.setattr(jobs, step, slow)
 
     async def work(site: Site) -> None:
         site.want("job-a")
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         site.want("job-a", "drop")
         await asyncio.sleep(0.1)  # as long as the site could take to delete them too early
         goes_on.set()
@@ -186,7 +186,7 @@ def test_a_job_dropped_while_an_answer_is_taken_leaves_no_file(
         begun.set()
         if disk == "full":
             raise OSError(errno.ENOSPC, "no space left")
-        goes_on.wait(10)
+        goes_on.wait(60)
         put(*args)
 
     monkeypatch.setattr(departures, "_put", slow)
@@ -201,7 +201,7 @@ def test_a_job_dropped_while_an_answer_is_taken_leaves_no_file(
         submit = Submit(0, "train", "answer", size, "0" * 32, 1.0, "FULL", {}, {}, False)
         attempt = Attempt("job-a", 1, "site-1", 1, str(folder), "0" * 64, None)
         taking = asyncio.create_task(job.departures.take(attempt, submit))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         site.want("job-a", "drop")
         await asyncio.sleep(0.1)  # as long as the site could take to delete them too early
         goes_on.set()
@@ -219,7 +219,7 @@ def test_a_job_dropped_at_any_moment_while_its_trainer_is_met_again_is_gone(at_s
         site.leave("job-a", False, True)
         return await dropped_after(turns, site, site.agent._restore)
 
-    assert any(at_site(str(turns), lambda site, turns=turns: work(site, turns)) for turns in range(1, MOST_TURNS))
+    assert any(at_site(str(turns), lambda site, turns=turns: work(site, turns)) for turns in moments())
 
 
 def test_a_trainer_that_a_former_agent_left_is_known_before_it_can_connect(at_site: Any) -> None:
@@ -228,7 +228,7 @@ def test_a_trainer_that_a_former_agent_left_is_known_before_it_can_connect(at_si
         # what does not run any more is ended first: it takes longer than the other needs to connect
         site.processes.stopped = lambda name: process.connected.wait(0.5) if name.endswith(".1") else None
         await site.agent._restore()
-        await asyncio.to_thread(process.connected.wait, 10)
+        await asyncio.to_thread(process.connected.wait, 60)
         return process.heard[0]
 
     assert isinstance(at_site("state", work), TrainerStart)

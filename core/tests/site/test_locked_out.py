@@ -53,7 +53,7 @@ def with_agent(prod: Path, state: Path, work: Callable[[Agent], Awaitable[Any]])
         kit = load_kit(prod / "site-1")
         agent = Agent(kit, Plugins.of_kit(kit.settings.plugins), state)
         try:
-            return await asyncio.wait_for(work(agent), 20)
+            return await asyncio.wait_for(work(agent), 60)
         finally:
             await agent.stop()
 

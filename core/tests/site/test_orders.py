@@ -150,7 +150,7 @@ FORGED: dict[str, tuple[Callable[[Path], SignedStatement], str]] = {
         "the order was signed at",
     ),
     "of the future": (
-        lambda prod: sign_statement(attrs.evolve(order("restart"), created=written(5.2)), **keys(prod)),
+        lambda prod: sign_statement(attrs.evolve(order("restart"), created=written(6)), **keys(prod)),
         "the order was signed at",
     ),
     "no time": (lambda prod: sign_statement(attrs.evolve(order(), created="now"), **keys(prod)), "'now' is no time"),
@@ -235,7 +235,7 @@ def test_without_its_memory_a_site_takes_no_order_from_before(prod: Path, tmp_pa
     old = sign_statement(attrs.evolve(order(), created=written(-0.2)), **keys(prod))
     (answer,) = told(prod, tmp_path, old)
     assert "before this began" in answer.message
-    time_passes = sign_statement(attrs.evolve(order(), created=written(0.05)), **keys(prod))
+    time_passes = sign_statement(attrs.evolve(order(), created=written(2)), **keys(prod))
     assert [one.code for one in told(prod, tmp_path, time_passes)] == [""]
 
 

@@ -26,7 +26,7 @@ def script(**needs: Any) -> ScriptSpec:
 
 
 def run(work: Callable[[], Awaitable[Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(work(), 10))  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
 
 
 async def settled(task: asyncio.Task[Any]) -> bool:

@@ -70,7 +70,7 @@ def test_the_owner_too_refuses_a_length_that_is_too_large(tmp_path: Path) -> Non
         server = await listen(tmp_path / "s", serve)
         with connect(tmp_path / "s" / SOCKET_NAME) as sock:
             sock.sendall(b"\xff\xff\xff\xff")
-            assert "at most" in str(await asyncio.wait_for(said, 10))
+            assert "at most" in str(await asyncio.wait_for(said, 60))
         server.close()
         await server.wait_closed()
 
@@ -96,7 +96,7 @@ def test_whoever_connects_and_says_nothing_that_is_a_hello_is_nobody(tmp_path: P
         server = await listen(tmp_path / "s", serve)
         with connect(tmp_path / "s" / SOCKET_NAME) as sock:
             sock.sendall(sent)
-            assert await asyncio.wait_for(said, 10) is None
+            assert await asyncio.wait_for(said, 60) is None
         server.close()
         await server.wait_closed()
 
@@ -119,7 +119,7 @@ def test_listening_that_is_given_up_leaves_the_next_listener_able_to_hear(tmp_pa
             await given_up
         server = await listen(tmp_path / "b", accept)
         with connect(tmp_path / "b" / SOCKET_NAME) as client:
-            client.settimeout(5.0)
+            client.settimeout(60)
             heard = await asyncio.to_thread(client.recv, 5)
         server.close()
         return heard
@@ -167,7 +167,7 @@ class Host:
         self.start()
 
     def start(self) -> None:
-        self.server = asyncio.run_coroutine_threadsafe(listen(self.folder, self._serve), self.loop).result(10)
+        self.server = asyncio.run_coroutine_threadsafe(listen(self.folder, self._serve), self.loop).result(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer, FROM_TRAINER)
@@ -183,7 +183,7 @@ class Host:
 
     def wait(self, there: Callable[[], bool]) -> None:
         with self.news:
-            assert self.news.wait_for(there, 10), self.got
+            assert self.news.wait_for(there, 60), self.got
 
     def cut(self) -> None:
         def close() -> None:
@@ -201,7 +201,7 @@ class Host:
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=1)
 
-        asyncio.run_coroutine_threadsafe(end(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
@@ -249,7 +249,7 @@ def test_what_is_asked_while_the_owner_is_away_reaches_the_next_one(host: Host) 
         owner.request("a", Beat(1.0, 7))
         host.answer = lambda message: Taken(message.calls) if isinstance(message, Beat) and message.calls else None
         host.start()
-        assert came.wait(10)
+        assert came.wait(60)
         assert heard[0] == Taken(7)
         assert host.got[0] == LocalHello(b"secret")
     finally:
@@ -263,7 +263,7 @@ from flpoc.wire.owner import Owner
 def take(message):
     raise KeyError("a defect")
 Owner(TO_TRAINER, LocalHello, take).start()
-threading.Event().wait(30)
+threading.Event().wait(60)
 """
 
 
@@ -274,7 +274,7 @@ def ending(tmp_path: Path, answer: bytes) -> subprocess.CompletedProcess[str]:
     with listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        listener.settimeout(30)
+        listener.settimeout(60)
         env = os.environ | {"FLPOC_SOCKET": str(tmp_path / "s"), "FLPOC_TOKEN_FILE": str(tmp_path / "token")}
         words = [sys.executable, "-c", ATTEMPT]
         process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -282,7 +282,7 @@ def ending(tmp_path: Path, answer: bytes) -> subprocess.CompletedProcess[str]:
             sock, _ = listener.accept()
             with sock:
                 sock.sendall(answer)
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=60)
         finally:
             process.kill()
             process.communicate()

@@ -19,8 +19,8 @@ from flpoc.poc.workspace import OWN_STATE, Workspace, locked, open_workspace
 if TYPE_CHECKING:
     from flpoc.plugins import Plugins
 
-#: How long a server that is to be stopped anyway is asked which jobs run.
-_ASK_SECONDS: Final = 1.0
+#: How long a server that is to be stopped anyway is asked which jobs run: it may be busy with them.
+_ASK_SECONDS: Final = 5.0
 _LOG: Final = "stop.log"
 
 
