@@ -63,6 +63,12 @@ def free_port() -> int:
     return next(port for place in _PLACES if is_free(port := first + place))
 
 
+@pytest.fixture(scope="session")
+def spare_port() -> Callable[[], int]:
+    """For whoever starts a server."""
+    return free_port
+
+
 class Deployment:
     """A provisioned project whose server and sites can be started and stopped."""
 
@@ -174,7 +180,7 @@ def finished(deployment: Deployment, make_job: Callable[..., Path]) -> str:
 
     with Session.open(deployment.kit()) as session:
         job = session.submit_job(make_job("finished", rounds=3))
-        assert session.wait_for_job(job, 60)["status"] == "FINISHED:COMPLETED"
+        assert session.wait_for_job(job, 120)["status"] == "FINISHED:COMPLETED"
         logs_have_come(session, job, dict.fromkeys(("site-1", "site-2"), "round 2\n"))
     return job
 
@@ -186,7 +192,7 @@ def failed(deployment: Deployment, make_job: Callable[..., Path]) -> str:
 
     with Session.open(deployment.kit()) as session:
         job = session.submit_job(make_job("failed", step='raise ValueError("no such column: age")'))
-        meta = session.wait_for_job(job, 60)
+        meta = session.wait_for_job(job, 120)
         assert meta["status"] == "FINISHED:FAILED"
         logs_have_come(session, job, {meta["cause"]["site"]: "ValueError: no such column: age\n"})
     return job
@@ -200,7 +206,7 @@ def endless(deployment: Deployment, make_job: Callable[..., Path]) -> Iterator[s
 
     with Session.open(deployment.kit()) as session:
         job = session.submit_job(make_job("endless", step='__import__("threading").Event().wait()'))
-        for meta in session.watch_job(job, timeout=60):
+        for meta in session.watch_job(job, timeout=120):
             if meta["status"] == "RUNNING":
                 break
         yield job

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import shlex
 import shutil
-import socket
 import sys
 from pathlib import Path
 
@@ -135,11 +134,9 @@ def do_what_comes_before(example: str) -> None:
         for example in command.examples
     ],
 )
-def test_examples_that_need_files_succeed(example, capsys, tmp_path, monkeypatch):
+def test_examples_that_need_files_succeed(example, capsys, tmp_path, monkeypatch, spare_port):
     monkeypatch.chdir(tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        write_files(free.getsockname()[1])
+    write_files(spare_port())
     do_what_comes_before(example)
     if "FINGERPRINT" in example:
         fingerprint = json.loads(Path("ca/ca.json").read_text(encoding="utf-8"))["fingerprint"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,12 +104,9 @@ def definition(name: str, lines: str, project: str = PROJECT) -> str:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, spare_port: Callable[[], int]) -> Path:
     """The folder of a world in which everything was asked for and approved; for reading only."""
-    folder = tmp_path_factory.mktemp("world")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    folder, port = tmp_path_factory.mktemp("world"), str(spare_port())
     (folder / "profile.yaml").write_text(PROFILE.replace("PORT", port))
     make_ca(PROJECT, folder / "ca")
     for name, lines in PEOPLE.items():

@@ -32,11 +32,8 @@ WAY = ["host", "connection", "server", "access", "clock"]
 
 
 @pytest.fixture(scope="module")
-def provisioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return provision(sample_project(["site-1"], port=port), tmp_path_factory.mktemp("preflight"))
+def provisioned(tmp_path_factory: pytest.TempPathFactory, spare_port: Callable[[], int]) -> Path:
+    return provision(sample_project(["site-1"], port=spare_port()), tmp_path_factory.mktemp("preflight"))
 
 
 @pytest.fixture
