@@ -108,7 +108,7 @@ class Turns(asyncio.SelectorEventLoop):
 
 async def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
     """Wait for what nobody announces."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, what()
         await asyncio.sleep(0.002)
