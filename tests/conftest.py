@@ -14,7 +14,7 @@ import pytest
 
 _MARK = "FLPOC_TESTS_RUN"
 #: How long processes that were told to end may take; the promise is that they do, not that they are quick.
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 @pytest.fixture(scope="session")

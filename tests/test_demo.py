@@ -80,6 +80,6 @@ def test_a_demo_that_is_interrupted_cleans_up(demo, tmp_path):
         if line.startswith("round 1 of"):
             break
     os.killpg(demo.pid, signal.SIGINT)
-    output = "".join([*seen, demo.communicate(timeout=60)[0]])
+    output = "".join([*seen, demo.communicate(timeout=120)[0]])
     assert demo.returncode == 130, output
     assert_nothing_is_left(tmp_path, output)

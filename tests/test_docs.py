@@ -184,7 +184,7 @@ def pages_with(*languages: str) -> list[Path]:
 )
 @pytest.mark.timeout(500)
 def test_what_a_page_says_works(page, reader, tmp_path):
-    run_page(page, reader, tmp_path, 180)
+    run_page(page, reader, tmp_path, 400)
 
 
 @pytest.mark.timeout(600)

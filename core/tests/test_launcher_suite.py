@@ -647,7 +647,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> str:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), *sys.path]))}
     done = subprocess.run(
         [*argv, f"--basetemp={folder / 'tmp'}", *(f"test_odd.py::{one}" for one in chosen)],
-        env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+        env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     return done.stdout
 

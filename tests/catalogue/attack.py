@@ -116,12 +116,12 @@ class Peer:
     def ask(self, call: str, message: Any, **more: Any) -> Reply:
         """What users ask: one message, one reply."""
         data = message if isinstance(message, bytes) else encode(message)
-        return REPLIES.decode(self.channel.unary_unary(f"/{USER_SERVICE}/{call}")(data, timeout=10, **more))
+        return REPLIES.decode(self.channel.unary_unary(f"/{USER_SERVICE}/{call}")(data, timeout=30, **more))
 
     def status(self, call: str = "Connect", *messages: bytes) -> grpc.StatusCode:
         """How a call of sites ends that says only *messages*."""
         try:
-            list(self.channel.stream_stream(f"/{SITE_SERVICE}/{call}")(iter(messages or (hello(),)), timeout=5))
+            list(self.channel.stream_stream(f"/{SITE_SERVICE}/{call}")(iter(messages or (hello(),)), timeout=30))
         except grpc.RpcError as error:
             return error.code()
         return grpc.StatusCode.OK
@@ -240,7 +240,7 @@ def state_of(running: Federation) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-def becomes(check: Callable[[], bool], seconds: float = 20.0) -> bool:
+def becomes(check: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether something nobody announces comes true in time."""
     until = time.monotonic() + seconds
     while not check():

@@ -205,7 +205,7 @@ def interrupted(user: User, *words: str, after: float, **more: Any) -> tuple[int
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(after)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     if process.returncode == -signal.SIGINT and out:
         return 0, out, err  # all was said already, and the interpreter was about to end
     assert process.returncode in (0, 130), out + err
@@ -265,7 +265,7 @@ def endless(running: User, tmp_path: Path) -> Callable[[], str]:
             running.run("job", "submit", "-j", str(running.job(name, "__import__('time').sleep(600)"))).data["job_id"]
         )
         with Session.open(running.workspace / "example_project" / "prod_00" / "admin@nvidia.com") as session:
-            assert any(meta["status"] == "RUNNING" for meta in session.watch_job(job, timeout=30))
+            assert any(meta["status"] == "RUNNING" for meta in session.watch_job(job, timeout=60))
         return job
 
     return submit

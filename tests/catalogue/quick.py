@@ -61,4 +61,4 @@ class Quick:
         return code, self.out.read_text(errors="replace"), self.err.read_text(errors="replace")
 
     def close(self) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from machine.federation import paths_below
 
 from flpoc.errors import DeadlineError, FlpocError, IntegrityError, ResourceError
 from flpoc.jobs.paths import FileEntry
@@ -162,7 +163,7 @@ def kept(user: User) -> list[str]:
     """What the server keeps of jobs: folders, archives, parts of archives."""
     state = user.workspace / "state" / "server"
     made_when_needed = ("archives", "jobs")
-    names = sorted(str(path.relative_to(state)) for path in state.rglob("*"))
+    names = sorted(str(path.relative_to(state)) for path in paths_below(state))
     return [
         name
         for name in names

@@ -133,7 +133,7 @@ WRONG = {
 def outcomes(chaos: Federation, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What became of a job with each of the bad aggregators."""
     folder = tmp_path_factory.mktemp("jobs")
-    settings: dict[str, Any] = {"sites": ["site-1"], "rounds": 1, "timeouts": {"stall": 2.0}}
+    settings: dict[str, Any] = {"sites": ["site-1"], "rounds": 1, "timeouts": {"stall": 5.0}}
     with chaos.session() as session:
         jobs = {
             name: session.submit_job(write_job(folder / name, script(), aggregator=name, **settings)) for name in WRONG
@@ -198,20 +198,23 @@ def test_a_job_waits_while_a_disk_is_full_and_its_model_is_the_same(
     (running.folder / "state").mkdir()
     (running.folder / "state" / full).symlink_to(small_disk / "state")
     (small_disk / "state").mkdir(mode=0o700)
-    job = write_job(tmp_path / "job", script(0.1, 200_000), sites=["site-1"], rounds=15, timeouts={"stall": 60.0})
+    settings: dict[str, Any] = {"sites": ["site-1"], "rounds": 15, "timeouts": {"stall": 60.0}}
+    quick = write_job(tmp_path / "quick", script(0.0, 200_000), **settings)
+    # to fill a disk takes a while: the job must not be over by then
+    slow = write_job(tmp_path / "slow", script(0.5, 200_000), **settings)
     try:
         running.start()
         running.ready()
         with running.session() as session:
-            undisturbed = session.wait_for_job(session.submit_job(job), timeout=60)
-            found = session.submit_job(job)
+            undisturbed = session.wait_for_job(session.submit_job(quick), timeout=60)
+            found = session.submit_job(slow)
             for meta in session.watch_job(found):
                 if meta["rounds_committed"] >= 2:
                     break
             filler = fill(small_disk)
             stuck = session.get_job_meta(found)["rounds_committed"]
             waits = full == "server"
-            assert becomes(lambda: not waits or "cannot write" in session.get_job_meta(found)["waiting_for"], 15)
+            assert becomes(lambda: not waits or "cannot write" in session.get_job_meta(found)["waiting_for"], 60)
             filler.unlink()
             meta = session.wait_for_job(found, timeout=60)
         assert stuck < 15
@@ -234,7 +237,7 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Federation:
 
 
 def serve(
-    kits: Federation, name: str, state: Path, *, seconds: float = 30.0, **more: Any
+    kits: Federation, name: str, state: Path, *, seconds: float = 60.0, **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a service that ends by itself."""
     module = "flpoc.server" if name == "server" else "flpoc.site"
@@ -407,7 +410,7 @@ def undisturbed(running: Federation, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_process_that_stands_still_for_a_while_goes_on(
     running: Federation, undisturbed: str, tmp_path: Path, who: str
 ) -> None:
-    job = write_job(tmp_path / "job", script(0.1), sites=["site-1"], rounds=6)
+    job = write_job(tmp_path / "job", script(0.3), sites=["site-1"], rounds=6)
     with running.session() as session:
         found = session.submit_job(job)
         for meta in session.watch_job(found):
@@ -416,8 +419,8 @@ def test_a_process_that_stands_still_for_a_while_goes_on(
         pid = {
             "server": lambda: running.pid("server"),
             "agent": lambda: running.pid("site-1"),
-            "trainer": lambda: running.job_processes("site-1")[0],
-            "controller": lambda: running.job_processes("server")[0],
+            "trainer": lambda: running.job_processes("site-1", found)[0],
+            "controller": lambda: running.job_processes("server", found)[0],
         }[who]()
         os.kill(pid, signal.SIGSTOP)
         threading.Event().wait(1.5)  # it stands still; nothing is to happen
@@ -431,13 +434,13 @@ def test_a_process_that_stands_still_for_a_while_goes_on(
 def test_a_process_that_never_goes_on_is_named_and_ended(
     running: Federation, tmp_path: Path, who: str, site: str
 ) -> None:
-    job = write_job(tmp_path / "job", script(0.1), sites=["site-1"], rounds=1000, timeouts={"stall": 2.0})
+    job = write_job(tmp_path / "job", script(0.1), sites=["site-1"], rounds=1000, timeouts={"stall": 5.0})
     with running.session() as session:
         found = session.submit_job(job)
         for meta in session.watch_job(found):
             if meta["rounds_committed"] >= 1:
                 break
-        (pid,) = running.job_processes("site-1" if who == "trainer" else "server")
+        (pid,) = running.job_processes("site-1" if who == "trainer" else "server", found)
         os.kill(pid, signal.SIGSTOP)
         meta = session.wait_for_job(found, timeout=60)
     assert meta["status"] == "FINISHED:FAILED"

@@ -144,7 +144,8 @@ def test_elapsed_time_is_that_of_watching(running, finished):
     last = json.loads(done.out.splitlines()[-1])
     assert last["terminal"] is True
     elapsed = [value for key, value in _pairs(last) if "elapsed" in key]
-    assert all(value < 1 for value in elapsed if isinstance(value, (int, float)))
+    # the job is older than this command
+    assert all(value < done.seconds for value in elapsed if isinstance(value, (int, float)))
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
@@ -203,8 +204,8 @@ def logs_of(user: User, job: str) -> dict[str, str]:
 
 @pytest.mark.row("D12", "D13")
 def test_a_download_has_the_model_and_every_log_or_says_what_is_missing(running, finished, tmp_path):
-    until = time.monotonic() + 20  # logs follow the end of a job
-    while {name for name, text in logs_of(running, finished).items() if text} < {"site-1", "site-2"}:
+    until = time.monotonic() + 60  # logs follow the end of a job
+    while {"site-1", "site-2"} - {name for name, text in logs_of(running, finished).items() if text}:
         assert time.monotonic() < until
     data = running.run("job", "download", finished, "-o", str(tmp_path)).data
     assert Path(data["artifacts"]["global_model"]).is_file()
@@ -256,14 +257,14 @@ def test_the_server_grows_by_no_model_and_goes_on_after_a_restart(user):
     (folder / "code" / "train.py").write_text(text)
     before = memory(started["server"])
     job = user.run("job", "submit", "-j", str(folder)).data["job_id"]
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not (meta := user.run("job", "meta", job).data)["rounds_committed"]:
         assert not meta["status"].startswith("FINISHED"), meta["cause"]
         assert time.monotonic() < until, meta["waiting_for"]
     assert memory(started["server"]) - before < 60 << 20
     os.kill(started["server"], 9)
     assert user.run("poc", "start").data["ready"]
-    assert user.run("job", "wait", job, "--timeout", "60").data["status"] == "FINISHED:COMPLETED"
+    assert user.run("job", "wait", job, "--timeout", "100", limit=120).data["status"] == "FINISHED:COMPLETED"
 
 
 def memory(pid: int) -> int:

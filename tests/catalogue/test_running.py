@@ -200,7 +200,7 @@ def test_a_job_without_any_process_can_be_aborted(user):
     user.prepare(2)
     assert user.run("poc", "start").code == 0
     job = user.run("job", "submit", "-j", str(user.job("lost", "__import__('time').sleep(600)"))).data["job_id"]
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while user.run("job", "meta", job).data["status"] != "RUNNING":
         assert time.monotonic() < until
     kill(processes_of(user, services=True))
@@ -210,12 +210,12 @@ def test_a_job_without_any_process_can_be_aborted(user):
     found = user.run("job", "abort", job, "--force").refused("JOB_NOT_RUNNING", "FINISHED:ABORTED")
     assert found["hint"]
     assert user.run("poc", "start").data["ready"]
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while processes_of(user):
         assert time.monotonic() < until, "a process of the aborted job lives"
         time.sleep(0.1)
     other = user.run("job", "submit", "-j", str(user.job("next"))).data["job_id"]
-    assert user.run("job", "wait", other, "--timeout", "30").data["status"] == "FINISHED:COMPLETED"
+    assert user.run("job", "wait", other, "--timeout", "60").data["status"] == "FINISHED:COMPLETED"
 
 
 @pytest.mark.row("C15", "D8")

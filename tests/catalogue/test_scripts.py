@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import textwrap
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine.federation import paths_below
 
 from .conftest import User
 
@@ -46,14 +48,14 @@ def run(running: User, tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]
     before = services(running)
     yield go
     assert services(running) == before
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while found := left_over(running):
         assert time.monotonic() < until, found
         time.sleep(0.05)
 
 
 def services(user: User) -> Any:
-    return user.run("poc", "start", "--timeout", "10").data["already_running"]
+    return user.run("poc", "start", "--timeout", "60").data["already_running"]
 
 
 def left_over(user: User) -> list[str]:
@@ -142,7 +144,7 @@ def test_a_script_that_ignores_being_asked_to_end_is_ended(running, tmp_path):
     text = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(600)"
     (folder / "code" / "train.py").write_text(body(text))
     job = running.run("job", "submit", "-j", str(folder)).data["job_id"]
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while not left_over(running):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -157,7 +159,10 @@ def test_a_script_that_ignores_being_asked_to_end_is_ended(running, tmp_path):
 def test_endless_printing_ends_at_the_limit_of_the_log(run, running):
     meta = run(body("for _ in range(130): os.write(1, b'x' * (1 << 20) + b'\\n')"))
     assert meta["status"] == "FINISHED:COMPLETED"
-    kept = sum(path.stat().st_size for path in (running.workspace / "state").rglob("*") if path.is_file())
+    kept = 0
+    for path in paths_below(running.workspace / "state"):
+        with contextlib.suppress(FileNotFoundError):  # what is left of the job is just deleted
+            kept += path.lstat().st_size
     assert kept < 260 << 20
 
 
@@ -195,7 +200,7 @@ def test_other_names_of_tensors_are_refused(run, params):
 def test_a_job_for_more_sites_than_there_are_says_for_whom_it_waits(running):
     folder = running.job("many", min_clients=5)
     job = running.run("job", "submit", "-j", str(folder)).data["job_id"]
-    done = running.run("job", "wait", job, "--timeout", "0.5")
+    done = running.run("job", "wait", job, "--timeout", "3")
     found = done.refused("TIMEOUT", "2 of 5 sites")
     assert found["data"]["job_id"] == job
     assert running.run("job", "abort", job, "--force").code == 0

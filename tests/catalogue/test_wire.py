@@ -420,7 +420,7 @@ def told_lies(running: Federation, tmp_path_factory: pytest.TempPathFactory) -> 
             if want.task is not None and want.job not in answered:
                 answered.add(want.job)
                 liar.stream.send(liar.update(LIES[cases[want.job]][1], job=want.job))
-        return {case: session.wait_for_job(job, timeout=30) for job, case in cases.items()}
+        return {case: session.wait_for_job(job, timeout=60) for job, case in cases.items()}
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=row(LIES[case][0], "S4")) for case in LIES])
@@ -475,7 +475,7 @@ def test_what_is_missing_of_a_transfer_is_asked_for_again(
     # after its end
     assert push(liar, bulk, b"more", offset=len(bulk)).verdict in ("STALE", "ALL", "HAVE")
     with running.session() as session:
-        assert session.wait_for_job(job, timeout=30)["status"] == "FINISHED:COMPLETED"
+        assert session.wait_for_job(job, timeout=60)["status"] == "FINISHED:COMPLETED"
 
 
 @row("W10")
@@ -490,7 +490,7 @@ def test_bytes_in_another_order_begin_again_once_and_are_then_refused(
     assert push(liar, bulk, *swapped).have == 0
     assert push(liar, bulk, *swapped).verdict == "REJECTED"
     with running.session() as session:
-        meta = session.wait_for_job(job, timeout=30)
+        meta = session.wait_for_job(job, timeout=60)
     assert (meta["status"], meta["cause"]["site"]) == ("FINISHED:FAILED", "site-3")
 
 
@@ -504,7 +504,7 @@ def test_more_than_was_announced_is_refused(
     liar.stream.next(Answer)
     assert push(liar, bulk, bulk, bulk).verdict == "REJECTED"
     with running.session() as session:
-        meta = session.wait_for_job(job, timeout=30)
+        meta = session.wait_for_job(job, timeout=60)
     assert meta["cause"]["site"] == "site-3"
     assert "more than the announced" in meta["cause"]["message"]
 
@@ -577,6 +577,12 @@ def test_who_does_not_read_or_drips_keeps_no_place_from_others(
 # -- updates that nobody waits for
 
 
+def written(running: Federation, job: str) -> None:
+    """Wait until it is in the database that a job runs: its sites are asked before."""
+    with running.session() as session:
+        session.get_job_meta(job)  # read from the database, after all that was to be written before
+
+
 def rounds_of(running: Federation, job: str) -> list[int]:
     """The committed rounds of a job."""
     with closing(sqlite3.connect(running.state("server") / "server.sqlite")) as db:
@@ -590,9 +596,10 @@ def test_updates_that_nobody_waits_for_change_nothing(
     other, done = submit(sites=["site-1"], rounds=1), submit(sites=["site-1"], rounds=1)
     with running.session() as session:
         for job in (other, done):
-            session.wait_for_job(job, timeout=30)
+            session.wait_for_job(job, timeout=60)
     job = submit(rounds=3)
     liar.join(job)
+    written(running, job)
     data = values(1, 2, 3, 4)
     before = state_of(running)
 
@@ -632,7 +639,7 @@ def test_an_update_that_comes_a_hundred_times_counts_once(
     assert set(answers) <= {"ALL", "STALE", "ABORTED"}
     assert answers[0] == "ALL"
     with running.session() as session:
-        assert session.wait_for_job(job, timeout=30)["status"] == "FINISHED:COMPLETED"
+        assert session.wait_for_job(job, timeout=60)["status"] == "FINISHED:COMPLETED"
     with closing(sqlite3.connect(running.state("server") / "server.sqlite")) as db:
         ledger = db.execute("SELECT site, status, weight FROM ledger WHERE job=? ORDER BY site", (job,)).fetchall()
     assert ledger == [("site-1", "trained", 1.0), ("site-3", "trained", 3.0)]
@@ -644,7 +651,7 @@ def test_a_site_speaks_for_itself_only(liar: Liar, submit: Callable[..., str], r
     job = submit(sites=["site-1", "site-2"])  # site-2 never comes: it waits
     theirs = submit(sites=["site-1"], rounds=1)
     with running.session() as session:
-        session.wait_for_job(theirs, timeout=30)
+        session.wait_for_job(theirs, timeout=60)
         before = state_of(running)
         for one in (job, theirs):
             liar.stream.send(
@@ -670,7 +677,9 @@ def test_a_site_speaks_for_itself_only(liar: Liar, submit: Callable[..., str], r
 def test_a_weight_that_would_spoil_the_mean_is_refused_at_the_border(
     running: Federation, liar: Liar, submit: Callable[..., str], weight: float
 ) -> None:
-    liar.join(submit())
+    job = submit()
+    liar.join(job)
+    written(running, job)
     before = state_of(running)
     tag, fields = msgspec.msgpack.decode(encode(liar.update(values(1, 2, 3, 4))))
     liar.stream.send(raw(tag, fields | {"weight": weight}))
@@ -767,7 +776,6 @@ def test_a_flood_of_registrations_does_not_keep_a_healthy_site_from_its_job(
     counts: list[int] = []
 
     def register() -> None:
-        count = 0
         while not ended.is_set():
             with Peer(running, pair) as peer:
                 streams = [Stream(peer) for _ in range(10)]
@@ -775,19 +783,18 @@ def test_a_flood_of_registrations_does_not_keep_a_healthy_site_from_its_job(
                     stream.send(b"")
                     stream.ended()
                     stream.close()
-                count += len(streams)
-        counts.append(count)
+                counts.append(len(streams))
 
     threads = [threading.Thread(target=register) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
         honest_job(running, tmp_path)
+        assert becomes(lambda: sum(counts) > 20)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
-    assert sum(counts) > 20
 
 
 # -- numbers and names
@@ -834,7 +841,7 @@ def test_times_in_messages_decide_nothing(running: Federation, liar: Liar, submi
         liar.stream.send(Metrics(job, 1, first, (MetricRow("loss", 1.0, None, 0, when),)))
     liar.stream.send(liar.update(values(1, 2, 3, 4)))
     with running.session() as session:
-        meta = session.wait_for_job(job, timeout=30)
+        meta = session.wait_for_job(job, timeout=60)
     assert meta["status"] == "FINISHED:COMPLETED"
     assert meta["duration_s"] < 30
 

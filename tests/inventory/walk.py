@@ -392,7 +392,7 @@ _RUNNING = (
         keep="running=job_id",
         files=job("long", "time.sleep(0.2)", rounds=1000),
     ),
-    Step("job wait {running} --timeout 3", code="TIMEOUT", exit=3, fields="job_id status timeout_seconds"),
+    Step("job wait {running} --timeout 8", code="TIMEOUT", exit=3, fields="job_id status timeout_seconds"),
     Step("job monitor {running} --timeout 1", code="TIMEOUT", exit=3),
     Step("job delete {running} --force", code="JOB_NOT_DONE", exit=4),
     Step("job download {running}", code="JOB_NOT_DONE", exit=4),

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Federation:
         for service in gone:
             service.terminate()
         for service in gone:
-            assert service.wait(20) == 0
+            assert service.wait(60) == 0
 
     def session(self, user: str = "", **options: Any) -> Session:
         return Session.open(self.prod / (user or self.admin), timeout=15.0, **options)
@@ -103,18 +103,21 @@ class Federation:
     def ready(self, *names: str) -> None:
         """Wait until sites are connected: these, or all."""
         with self.session() as session:
-            session.wait_ready(list(names or self.sites), 20.0)
+            session.wait_ready(list(names or self.sites), 60.0)
 
     def pid(self, name: str) -> int:
         return self._services[name].pid
 
-    def job_processes(self, name: str) -> list[int]:
-        """Process ids of the controllers or trainers that a service has launched."""
+    def job_processes(self, name: str, job: str = "") -> list[int]:
+        """Process ids of the controllers or trainers that a service has launched, for one job or all.
+
+        One that has just ended may be among them, and those of a job that has just ended.
+        """
         found = []
-        for path in sorted((self.state(name) / "handles").glob("*.json")):
-            handle = json.loads(path.read_text())["handle"]
-            if handle:
-                found.append(int(handle["pid"]))
+        for path in sorted((self.state(name) / "handles").glob(f"{job}*.json")):
+            with suppress(FileNotFoundError):  # it was forgotten meanwhile
+                if handle := json.loads(path.read_text())["handle"]:
+                    found.append(int(handle["pid"]))
         return found
 
     def completed(self, job_folder: Path, timeout: float = 60.0) -> dict[str, Any]:
@@ -145,11 +148,22 @@ class Federation:
                 service.wait()
         for name in ("server", *self.sites):
             Shortcuts(self.state(name) / SHORT).drop()
-            for pid in self.job_processes(name):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+            kill_all(self.job_processes(name))
+
+
+def kill_all(pids: Iterable[int]) -> int:
+    """Kill processes of jobs, which may end by themselves at any moment; says how many were there to be killed."""
+    killed = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+def paths_below(folder: Path) -> list[Path]:
+    """Everything below a folder in which files and folders may be deleted at any moment: a job has ended."""
+    return [Path(where, name) for where, folders, files in os.walk(folder) for name in (*folders, *files)]
 
 
 @contextmanager

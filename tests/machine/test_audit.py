@@ -162,7 +162,7 @@ def test_a_site_that_dials_a_server_of_another_project_says_why_it_has_no_connec
                 break
         agent.terminate()
         agent.stderr.read()
-        assert agent.wait(20) == 0
+        assert agent.wait(60) == 0
     assert b"is not of project 'elsewhere': it was issued by 'CN=example_project'" in line
     (record,) = [one.decision for one in last_records(tmp_path / "state" / "audit", 10)]
     assert (record.principal.kind, record.verb, record.outcome) == ("server", "Connect", "deny")
@@ -178,10 +178,10 @@ def test_of_two_agents_with_one_kit_the_older_is_fenced_and_that_is_written_down
     older = running._services["site-1"]
     newer = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     try:
-        assert older.wait(20) != 0
+        assert older.wait(60) != 0
     finally:
         newer.terminate()
-        newer.wait(20)
+        newer.wait(60)
         running.start("site-1")
         running.ready()
     said = [one for one in since.said() if one[0] == "site-1"]
@@ -344,12 +344,11 @@ def test_the_reason_names_since_when_a_certificate_has_expired(running: Federati
             while True:
                 try:
                     connection, _ = listener.accept()
-                    with connection, tls.wrap_socket(connection, server_side=True) as secure:
-                        secure.recv(1)
-                except ssl.SSLError:
-                    continue
                 except OSError:
                     return
+                # who does not believe the certificate may be gone before this is noticed, and comes again to look at it
+                with contextlib.suppress(OSError), connection, tls.wrap_socket(connection, server_side=True) as secure:
+                    secure.recv(1)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -226,7 +226,7 @@ def test_a_controller_cannot_read_the_servers_state_or_kit(running: Federation, 
     with running.session() as session:
         found = session.submit_job(job)
         next(meta for meta in session.watch_job(found) if meta["status"] == "RUNNING")
-        (controller,) = running.job_processes("server")
+        (controller,) = running.job_processes("server", found)  # that of the job before may not have ended yet
         status = Path(f"/proc/{controller}/status").read_text()
         session.abort_job(found)
     assert "NoNewPrivs:\t1\n" in status

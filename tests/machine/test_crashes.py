@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .federation import Federation, federation, write_job
+from .federation import Federation, federation, kill_all, write_job
 
 ROUNDS = 10
 
@@ -24,7 +24,7 @@ SCRIPT = """
         model = flare.receive()
         rng = np.random.default_rng(flare.get_seed())
         params = model.params or {"w": np.zeros((40, 50), "float32"), "b": np.zeros(7)}
-        time.sleep(0.08 + DELAY[flare.get_site_name()])
+        time.sleep(0.15 + DELAY[flare.get_site_name()])
         noise = {name: rng.standard_normal(value.shape) for name, value in params.items()}
         params = {name: (value * 0.9 + noise[name]).astype(value.dtype) for name, value in params.items()}
         meta = {"NUM_STEPS_CURRENT_ROUND": 3 if flare.get_site_name() == "site-1" else 5}
@@ -94,12 +94,12 @@ def test_a_killed_agent_goes_on_when_started_again(
 ) -> None:
     trainers: list[list[int]] = []
 
-    def disturb(_: str) -> None:
-        trainers.append(running.job_processes(site))
+    def disturb(job: str) -> None:
+        trainers.append(running.job_processes(site, job))
         running.kill(site)
         running.start(site)
         running.ready()
-        trainers.append(running.job_processes(site))
+        trainers.append(running.job_processes(site, job))
 
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed
     assert trainers[0]
@@ -108,8 +108,8 @@ def test_a_killed_agent_goes_on_when_started_again(
 
 @pytest.mark.row("P8")
 def test_a_killed_trainer_is_launched_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
-    def disturb(_: str) -> None:
-        (trainer,) = running.job_processes("site-1")
+    def disturb(job: str) -> None:
+        (trainer,) = running.job_processes("site-1", job)
         os.kill(trainer, signal.SIGKILL)
 
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed
@@ -118,8 +118,8 @@ def test_a_killed_trainer_is_launched_again(running: Federation, undisturbed: st
 
 @pytest.mark.row("P8")
 def test_a_killed_controller_is_launched_again(running: Federation, undisturbed: str, tmp_path: Path) -> None:
-    def disturb(_: str) -> None:
-        (controller,) = running.job_processes("server")
+    def disturb(job: str) -> None:
+        (controller,) = running.job_processes("server", job)
         os.kill(controller, signal.SIGKILL)
 
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed
@@ -132,8 +132,7 @@ def test_everything_killed_at_once_goes_on(running: Federation, undisturbed: str
         victims = [pid for name in ("server", *running.sites) for pid in running.job_processes(name)]
         for name in ("server", *running.sites):
             running.kill(name)
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        kill_all(victims)
         running.start()
 
     assert run(running, tmp_path, disturb)["sha256"] == undisturbed

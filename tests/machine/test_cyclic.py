@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 
 from flpoc.models.tensors import TensorFile
 
-from .federation import Federation, federation, write_job
+from .federation import Federation, federation, kill_all, write_job
 
 ROUNDS = 4
 
@@ -153,15 +151,14 @@ SLOW = "time.sleep(0.15)"
 
 @pytest.mark.parametrize("victim", ["controller", "server", "agent", "trainer", "everything"])
 def test_the_model_is_the_same_whatever_is_killed_on_its_way(running: Federation, tmp_path: Path, victim: str) -> None:
-    def strike(_: str) -> None:
-        jobs = {name: running.job_processes(name) for name in ("server", *running.sites)}
+    def strike(job: str) -> None:
+        jobs = {name: running.job_processes(name, job) for name in ("server", *running.sites)}
         services = {"server": ["server"], "agent": ["site-2"], "everything": ["server", *running.sites]}.get(victim, [])
         for name in services:
             running.kill(name)
         everybody = [pid for found in jobs.values() for pid in found]
         doomed = {"controller": jobs["server"], "trainer": jobs["site-2"], "everything": everybody}
-        for pid in doomed.get(victim, []):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(doomed.get(victim, []))
         if services:
             running.start(*services)
 

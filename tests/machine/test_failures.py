@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogue.attack import becomes
 
 from flpoc.errors import JobError
 from flpoc.jobs.states import Cause
@@ -207,7 +208,7 @@ def test_a_round_deadline_counts_from_when_the_scripts_have_begun(running: Feder
     source = "\n    import time; time.sleep(1.5)" + LOOP.replace("BODY", "time.sleep(60)")
     job = write_job(tmp_path / "job", source, sites=["site-1"], timeouts={"round_deadline": 1.0})
     with running.session() as session:
-        meta = session.wait_for_job(session.submit_job(job), timeout=30)
+        meta = session.wait_for_job(session.submit_job(job), timeout=60)
     assert meta["status"] == "FINISHED:FAILED"
     assert meta["cause"]["message"] == "no update from site-1"
 
@@ -248,7 +249,7 @@ def wait_until_gone(running: Federation, name: str) -> None:
     """The site is told in the background: wait for its job folder to go."""
     import time
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while any((running.state(name) / "jobs").glob("*")) and time.monotonic() < end:
         time.sleep(0.05)
     assert not list((running.state(name) / "jobs").glob("*"))
@@ -260,12 +261,14 @@ def test_an_update_that_comes_after_its_round_was_closed_is_never_taken_for_the_
 ) -> None:
     body = """
         params = {"w": np.full(10, 10.0 * number if site == "site-1" else 1000.0 + number, "float32")}
-        time.sleep(4.5) if site == "site-2" and number == 0 else time.sleep(0.3)
+        time.sleep(9) if site == "site-2" and number == 0 else time.sleep(0.3)
     """
-    meta, _ = outcome(running, tmp_path, body, quorum=1, rounds=6, timeouts={"round_deadline": 3.0})
-    with running.session() as session:
-        logs = session.get_job_logs(meta["job_id"], site="site-2")["logs"]["site-2"]
-    assert "was closed without this site" in logs
+    meta, _ = outcome(running, tmp_path, body, quorum=1, rounds=6, timeouts={"round_deadline": 6.0})
+    with running.session() as session:  # logs come beside everything else
+        job = meta["job_id"]
+        assert becomes(
+            lambda: "was closed without this site" in (session.get_job_logs(job, "all")["logs"].get("site-2") or "")
+        )
     assert running.final_model(meta["job_id"], tmp_path / "out")["w"][0] == (10.0 * 5 + 1000.0 + 5) / 2
 
 

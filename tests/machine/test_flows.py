@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from flpoc.models.checksums import sha256_file
 from flpoc.models.tensors import TensorFile, write_tensors
 from flpoc.simulate import run as simulate
 
-from .federation import Federation, federation, write_job
+from .federation import Federation, federation, kill_all, write_job
 
 #: A model of some size, so that nothing of it rides in a message; every site pulls it to its own number.
 SCRIPT = """
@@ -98,8 +96,7 @@ def report(results: Path | None) -> Any:
 
 def kill_controller(running: Federation) -> Callable[[str], None]:
     def strike(_: str) -> None:
-        for pid in running.job_processes("server"):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(running.job_processes("server"))
 
     return strike
 
@@ -107,15 +104,14 @@ def kill_controller(running: Federation) -> Callable[[str], None]:
 def restart_server(running: Federation) -> Callable[[str], None]:
     def strike(_: str) -> None:
         running.kill("server")
-        for pid in running.job_processes("server"):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(running.job_processes("server"))
         running.start("server")
 
     return strike
 
 
 FEDOPT = {"aggregator": {"name": "fedopt", "optimizer": "yogi", "lr": 0.1}, "rounds": 6}
-SLOW = "import time; time.sleep(0.1)"
+SLOW = "import time; time.sleep(0.3)"
 
 
 @pytest.mark.parametrize("how", [kill_controller, restart_server])
@@ -139,7 +135,7 @@ def test_a_server_optimiser_goes_on_with_its_moments(
 #: Judging the model of site-1 takes site-2 longer than anybody waits for it.
 SLOW_AT_2 = """
         if site == 2 and model.meta.get("MODEL_OWNER") == "site-1":
-            import time; time.sleep(5)
+            import time; time.sleep(11)
         if flare.is_evaluate():"""
 CROSS = {"name": "fedavg", "key_metric": "score", "cross_site_evaluation": {}}
 
@@ -183,7 +179,7 @@ def test_a_simulation_comes_to_the_same(running: Federation, tmp_path: Path, set
 
 def test_a_site_that_is_too_late_with_its_judgement_is_left_out(running: Federation, tmp_path: Path) -> None:
     slow = SCRIPT.replace("        if flare.is_evaluate():", SLOW_AT_2, 1)
-    workflow = {**CROSS, "cross_site_evaluation": {"validation_timeout": 3.0}}
+    workflow = {**CROSS, "cross_site_evaluation": {"validation_timeout": 8.0}}
     meta, results = run(running, tmp_path, workflow=workflow, rounds=1, script=slow)
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     found = report(results)

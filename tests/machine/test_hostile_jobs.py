@@ -25,10 +25,11 @@ WAITS = """
 """
 #: Says to the sockets of another job what is no message.
 DISTURBS = """
-    import json, pathlib, socket, sys
+    import json, os, pathlib, socket, sys
     for place in json.loads((pathlib.Path(__file__).parent / "sockets.json").read_text()):
+        os.chdir(place)  # the whole path may be longer than that of a socket can be
         with socket.socket(socket.AF_UNIX) as there:
-            there.connect(place)
+            there.connect("s")
             there.sendall(bytes([255] * 4))
             there.settimeout(20)
             while there.recv(4096):
@@ -80,7 +81,7 @@ def test_a_job_cannot_disturb_another_through_its_sockets(running: Federation, t
         victim = begun(session, write_job(tmp_path / "victim", WAITS, sites=["site-1"]))
         folder = write_job(tmp_path / "other", DISTURBS, sites=["site-1"])
         sockets = [running.state("server") / "sockets" / victim, running.state("site-1") / "sockets" / f"{victim}.1"]
-        (folder / "code" / "sockets.json").write_text(json.dumps([str(place / "s") for place in sockets]))
+        (folder / "code" / "sockets.json").write_text(json.dumps([str(place) for place in sockets]))
         assert session.wait_for_job(session.submit_job(folder), 60)["cause"]["exit_code"] == 7
         assert session.get_job_meta(victim)["status"] == "RUNNING"
         session.abort_job(victim)

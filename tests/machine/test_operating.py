@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ SCRIPT = """
         flare.send(flare.FLModel(params={"w": np.float32(old * 1.1 + part)}, metrics={"loss": part}))
 """
 ROUNDS = 12
+#: Does not end when it is asked to.
+STUBBORN = """
+    import signal
+    import threading
+
+    import flpoc.client as flare
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    flare.init()
+    flare.receive()
+    threading.Event().wait()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +101,7 @@ RESTARTS: dict[str, tuple[Any, list[str], list[str]]] = {
 
 
 def beginnings(session: Session) -> dict[str, tuple[int, float]]:
-    """Process id of each service, and when it began."""
+    """Process id of each service, and when it began at the latest: answers take their time."""
     found = session.report_resources()
     now = time.monotonic()
     return {name: (one["process"]["pid"], now - one["process"]["uptime_s"]) for name, one in found.items()}
@@ -104,6 +117,7 @@ def test_a_running_job_goes_on_after_a_restart_and_gives_the_same_model(
     began = beginnings(admin)
     job = submit(admin, tmp_path / "job")
     in_round(admin, job)
+    ordered = time.monotonic()
     done = admin.restart(target, names)
     assert (done["status"], done["targets"], done["refused"]) == ("restarted", told, {})
     assert done["result"] == dict.fromkeys(told, "restarted")
@@ -113,7 +127,7 @@ def test_a_running_job_goes_on_after_a_restart_and_gives_the_same_model(
     for name, pid in pids.items():
         assert running._services[name].poll() is None
         assert after[name][0] == began[name][0] == pid
-        assert (after[name][1] > began[name][1] + 0.3) == (name in told)
+        assert (after[name][1] > ordered) == (name in told)
         assert becomes(lambda name=name, pid=pid: len(os.listdir(f"/proc/{pid}/fd")) <= open_files[name] + 2)
     for name in told:
         assert running.log(name).count("restart was ordered") >= 1
@@ -125,16 +139,20 @@ def test_whoever_is_to_end_for_good_does_not_begin_anew(tmp_path: Path) -> None:
     try:
         found.start()
         found.ready()
-        with found.session() as session:
+        with found.session() as session, found.session() as other, ThreadPoolExecutor(2) as pool:
+            # its script has to be killed, so that there is time enough before site-1 begins anew
+            job = session.submit_job(write_job(tmp_path / "job", STUBBORN, sites=["site-1"]))
+            next(meta for meta in session.watch_job(job, timeout=60) if meta["status"] == "RUNNING")
             assert session.restart("client", ["site-1"], wait=False)["status"] == "restarting"
             found._services["site-1"].send_signal(signal.SIGTERM)
-            assert found._services.pop("site-1").wait(20) == 0
-            session.restart("client", ["site-2"], wait=False)
-            session.shutdown("client", ["site-2"], wait=False)
-            assert found._services.pop("site-2").wait(20) == 0
+            assert found._services.pop("site-1").wait(60) == 0
+            # at the same time: who is just ending hears nothing more
+            orders = [pool.submit(act, "client", ["site-2"], wait=False) for act in (session.restart, other.shutdown)]
+            assert [one.result()["refused"] for one in orders] == [{}, {}]
+            assert found._services.pop("site-2").wait(60) == 0
             session.restart("server", wait=False)
-        found._services["server"].send_signal(signal.SIGTERM)
-        assert found._services.pop("server").wait(20) == 0
+            found._services["server"].send_signal(signal.SIGTERM)
+        assert found._services.pop("server").wait(60) == 0
         assert found.log("server").count("listens on port") == 1
     finally:
         found.close()
@@ -147,14 +165,14 @@ def test_what_is_shut_down_ends_well_and_goes_on_when_it_is_started(
     in_round(admin, job)
     done = admin.shutdown("client", ["site-1"])
     assert (done["status"], done["result"]) == ("stopped", {"site-1": "stopped"})
-    assert running._services.pop("site-1").wait(20) == 0
+    assert running._services.pop("site-1").wait(60) == 0
     assert [one["name"] for one in admin.status()["sites"]] == ["site-2"]
     running.start("site-1")
     in_round(admin, job, 5)
     done = admin.shutdown("all")
     assert done["targets"] == ["server", "site-1", "site-2"]
     for name in done["targets"]:
-        assert running._services.pop(name).wait(20) == 0
+        assert running._services.pop(name).wait(60) == 0
     for name in done["targets"]:
         assert running.job_processes(name) == []
     running.start()
@@ -166,14 +184,19 @@ def test_what_is_shut_down_ends_well_and_goes_on_when_it_is_started(
 def test_who_does_not_wait_is_answered_at_once_and_who_waits_in_vain_is_told(
     running: Federation, admin: Session
 ) -> None:
+
+    def registrations(name: str = "site-2") -> int:
+        return running.log(name).count(": registered with project")
+
+    before = registrations("site-1")
     began = time.monotonic()
     done = admin.restart("client", ["site-1"], wait=False)
     assert (done["status"], done["wait"], done["result"]) == ("restarting", False, {"site-1": "restarting"})
-    assert time.monotonic() - began < 2
-    admin.wait_ready(running.sites, 20)
-
-    def registrations() -> int:
-        return running.log("site-2").count(": registered with project")
+    assert time.monotonic() - began < 10
+    admin.wait_ready(running.sites, 60)
+    # whoever did not wait sees the former connection a little longer
+    assert becomes(lambda: registrations("site-1") > before)
+    running.ready()
 
     for act in (admin.shutdown, admin.restart):
         before = registrations()
@@ -182,9 +205,8 @@ def test_who_does_not_wait_is_answered_at_once_and_who_waits_in_vain_is_told(
         assert (caught.value.code, caught.value.exit_status) == ("TIMEOUT", 3)
         assert caught.value.data["pending"] == ["site-2"]
         if act == admin.shutdown:
-            assert running._services.pop("site-2").wait(20) == 0
+            assert running._services.pop("site-2").wait(60) == 0
             running.start("site-2")
-        # whoever did not wait sees the former connection a little longer
         assert becomes(lambda before=before: registrations() > before)
         running.ready()
 
@@ -236,7 +258,7 @@ def test_the_log_of_a_service_is_bounded_and_the_newest(running: Federation, adm
 
 
 def job_log(session: Session, job: str, site: str) -> str:
-    return str(session.get_job_logs(job, site, tail=100000)["logs"][site])
+    return str(session.get_job_logs(job, "all", tail=100000)["logs"].get(site) or "")
 
 
 def test_scripts_of_a_running_job_log_more_where_it_is_ordered(
@@ -250,7 +272,7 @@ def test_scripts_of_a_running_job_log_more_where_it_is_ordered(
     assert becomes(lambda: "DEBUG training a detail of round" in job_log(admin, job, "site-1"))
     assert "a detail" not in job_log(admin, job, "site-2")
     # a script that is started again logs as it was told
-    (pid,) = running.job_processes("site-1")
+    (pid,) = running.job_processes("site-1", job)
     seen = job_log(admin, job, "site-1").count("a detail")
     os.kill(pid, signal.SIGKILL)
     assert becomes(lambda: job_log(admin, job, "site-1").count("a detail") > seen)
@@ -262,7 +284,7 @@ def test_scripts_of_a_running_job_log_more_where_it_is_ordered(
             admin.configure_job_log(job, "DEBUG", site)
         assert (caught.value.code, caught.value.exit_status) == (code, 1)
     admin.abort_job(job)
-    admin.wait_for_job(job, 30)
+    admin.wait_for_job(job, 60)
     for act in (lambda: admin.configure_job_log(job, "DEBUG"), lambda: admin.show_stats(job)):
         with pytest.raises(JobError) as caught:
             act()
@@ -280,7 +302,7 @@ def test_a_site_that_is_disabled_is_out_at_once_until_it_is_enabled_also_over_re
     done = admin.disable_client("site-2", "smoke in the server room")
     assert (done["state"], done["already_disabled"], done["rejoin_allowed"]) == ("disabled", False, False)
     assert (done["credential_revoked"], done["disabled_by"]) == (False, "admin@nvidia.com")
-    meta = admin.wait_for_job(job, 30)
+    meta = admin.wait_for_job(job, 60)
     assert meta["status"] == "FINISHED:FAILED"
     assert (meta["cause"]["site"], meta["cause"]["phase"]) == ("site-2", "disabled")
     assert meta["cause"]["message"] == "site-2 was disabled by admin@nvidia.com: smoke in the server room"
@@ -294,15 +316,15 @@ def test_a_site_that_is_disabled_is_out_at_once_until_it_is_enabled_also_over_re
     running.ready("site-1")
     assert becomes(lambda: "kept out, disabled by admin@nvidia.com" in running.log("server"))
     waiting = submit(admin, tmp_path / "waiting", sites=["site-1", "site-2"], rounds=1)
-    assert "site-2" in admin.get_job_meta(waiting)["waiting_for"]
+    assert becomes(lambda: "site-2" in (admin.get_job_meta(waiting)["waiting_for"] or ""))
     running.stop("site-2")
     running.start("site-2")  # also one that is started meanwhile waits
     assert becomes(lambda: running.log("server").count("kept out, disabled by admin@nvidia.com") >= 2)
     assert [one["name"] for one in admin.status()["sites"]] == ["site-1"]
     assert admin.enable_client("site-2")["already_enabled"] is False
-    admin.wait_ready(["site-2"], 30)
+    admin.wait_ready(["site-2"], 60)
     assert admin.enable_client("site-2")["already_enabled"] is True
-    assert admin.wait_for_job(waiting, 30)["status"] == "FINISHED:COMPLETED"
+    assert admin.wait_for_job(waiting, 60)["status"] == "FINISHED:COMPLETED"
     verbs = [(one.decision.verb, one.decision.object) for one in last_records(running.state("server") / "audit", 200)]
     assert ("Disable", "site site-2: smoke in the server room") in verbs
     assert ("Enable", "site site-2") in verbs
@@ -421,7 +443,7 @@ def test_the_numbers_of_a_running_job(running: Federation, admin: Session, tmp_p
         admin.show_stats(job, "site-9")
     assert caught.value.code == "SITE_NOT_FOUND"
     running.stop("site-2")
-    assert admin.show_stats(job)["stats"]["site-2"]["state"]["connected"] is False
+    assert becomes(lambda: admin.show_stats(job)["stats"]["site-2"]["state"]["connected"] is False)
     running.start("site-2")
     running.ready()
     admin.abort_job(job)
@@ -456,11 +478,17 @@ def test_a_call_that_makes_no_sense_is_refused_and_nothing_is_done(
     assert [one["name"] for one in admin.status()["sites"]] == running.sites
 
 
+def without_last_word(status: dict[str, Any]) -> dict[str, Any]:
+    """What is said of the system, but for when sites were last heard of: they speak all the time."""
+    clients = [{key: one[key] for key in one if key != "client_last_conn_time"} for one in status["clients"]]
+    return {**status, "clients": clients}
+
+
 def test_the_calls_that_look_agree_with_each_other(running: Federation, admin: Session, tmp_path: Path) -> None:
     job = submit(admin, tmp_path / "job", rounds=300)
     in_round(admin, job)
     status = admin.check_status()
-    assert admin.get_system_info() == admin.check_status("server")
+    assert without_last_word(admin.get_system_info()) == without_last_word(admin.check_status("server"))
     assert [one["client_name"] for one in status["clients"]] == running.sites
     assert status["jobs"] == [{"job_id": job, "app_name": "test", "status": "RUNNING"}]
     assert admin.get_client_job_status(["site-2"]) == [
@@ -472,7 +500,7 @@ def test_the_calls_that_look_agree_with_each_other(running: Federation, admin: S
     assert admin.report_env("client", ["site-1"])["site-1"]["launcher"] == "local"
     assert admin.show_errors(job) == {"job_id": job, "status": "RUNNING", "errors": {}}
     admin.abort_job(job)
-    admin.wait_for_job(job, 30)
+    admin.wait_for_job(job, 60)
     assert {one["status"] for one in admin.get_client_job_status()} == {"idle"}
 
 

@@ -38,9 +38,9 @@ def flpoc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flpoc]:
     run("poc", "clean", "--force")
 
 
-def train(flpoc: Flpoc, folder: Path, disturb: Callable[[], None]) -> str:
-    """Train ten rounds, with something happening in the third; gives the model's SHA-256."""
-    job = write_job(folder / "job", script(0.3, 0.3), rounds=ROUNDS, sites=["site-1", "site-2"])
+def train(flpoc: Flpoc, folder: Path, disturb: Callable[[], None], *, pause: float = 0.3) -> str:
+    """Train ten rounds, with something happening in the third or soon after; gives the model's SHA-256."""
+    job = write_job(folder / "job", script(pause, pause), rounds=ROUNDS, sites=["site-1", "site-2"])
     found = flpoc("job", "submit", "-j", str(job))["job_id"]
     while flpoc("job", "meta", found)["rounds_committed"] < 2:
         continue
@@ -77,4 +77,5 @@ def test_poc_stop_and_start_go_on_with_the_job(flpoc: Flpoc, undisturbed: str, t
         assert not stopped["active_jobs_aborted"]
         flpoc("poc", "start")
 
-    assert train(flpoc, tmp_path, pause) == undisturbed
+    # commands take seconds where much else is to be done: the job must not be over by then
+    assert train(flpoc, tmp_path, pause, pause=1.5) == undisturbed

@@ -134,7 +134,7 @@ def test_two_jobs_never_share_a_graphics_processor_and_one_starts_when_the_other
     (row,) = [job for job in session.list_jobs() if job["job_id"] == three]
     assert "2 of 2 GPUs of site-1" in row["waiting_for"]
     ENDS[end](lab, session, one)
-    session.wait_for_job(one, 30)
+    session.wait_for_job(one, 60)
     assert waits(session, three, "waiting for resources: 1 of 2 GPUs of site-1 are in use, 2 wanted")
     ENDS[end](lab, session, two)
     assert lab.seen(three) == "7,GPU-9a"
@@ -194,7 +194,7 @@ def test_a_site_that_lacks_something_for_good_is_left_out_and_the_ledger_says_wh
 )
 def test_what_can_never_fit_never_starts_and_says_why(lab: Lab, session: Session, needs: Any, why: str) -> None:
     job = lab.submit(session, "site-1", "site-2", **needs)
-    meta = session.wait_for_job(job, 30)
+    meta = session.wait_for_job(job, 60)
     assert (meta["status"], meta["cause"]["message"]) == ("FINISHED:CAN_NOT_SCHEDULE", why)
 
 
@@ -288,7 +288,7 @@ def test_an_agent_does_not_start_with_resources_that_make_no_sense(tmp_path: Pat
     found.write_policy("site-1", resources=resources)
     try:
         found.start("site-1")
-        assert found._services.pop("site-1").wait(30) == 4
+        assert found._services.pop("site-1").wait(60) == 4
     finally:
         found.close()
     assert "local/policy.json: resources" in found.log("site-1").splitlines()[-1]

@@ -316,7 +316,7 @@ def test_a_service_does_not_start_with_a_file_of_rights_that_is_broken(tmp_path:
     path.write_text('{"format": 1, "permissions": {"lead": {"submit_job": "anybody"}}}')
     try:
         found.start(name)
-        assert found._services.pop(name).wait(30) == 4
+        assert found._services.pop(name).wait(60) == 4
     finally:
         found.close()
     (line,) = found.log(name).splitlines()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from catalogue.attack import becomes
 
 from flpoc.errors import AuthError, ConnectionFailed, JobError
 from flpoc.provision.building import provision
@@ -42,7 +43,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 @pytest.mark.row("P7")
 def test_a_second_server_on_the_same_state_is_refused_and_told_who_has_it(running: Federation) -> None:
     argv = [sys.executable, "-m", "flpoc.server", str(running.prod / "server"), "--state", str(running.state("server"))]
-    second = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode != 0
     assert "in use by a server (pid" in second.stderr
 
@@ -54,12 +55,12 @@ def test_of_two_agents_with_one_kit_the_newer_stays(running: Federation, tmp_pat
     with (tmp_path / "log").open("wb") as log:
         newer = subprocess.Popen(argv, stderr=log)
     try:
-        assert older.wait(20) != 0
+        assert older.wait(60) != 0
         assert "from elsewhere" in running.log("site-2")
         running.ready()
     finally:
         newer.terminate()
-        newer.wait(20)
+        newer.wait(60)
         running.start("site-2")
         running.ready()
 
@@ -68,7 +69,7 @@ def test_of_two_agents_with_one_kit_the_newer_stays(running: Federation, tmp_pat
 def test_a_kit_of_another_project_is_refused(running: Federation, tmp_path: Path) -> None:
     other = provision(sample_project(["site-1"], port=int(running.address.rpartition(":")[2])), tmp_path)
     with pytest.raises((ConnectionFailed, AuthError)) as caught:
-        Session.open(other / "admin@nvidia.com", timeout=5).status()
+        Session.open(other / "admin@nvidia.com", timeout=30).status()
     assert "another project" in caught.value.message
 
 
@@ -91,15 +92,12 @@ def test_a_lead_cannot_abort_the_job_of_another(running: Federation, tmp_path: P
 
 
 def test_logs_and_metrics_of_sites_reach_the_server_while_the_job_runs(running: Federation, tmp_path: Path) -> None:
-    job = write_job(tmp_path / "job", SCRIPT, rounds=30, sites=running.sites)
+    job = write_job(tmp_path / "job", SCRIPT, rounds=1000, sites=running.sites)
     with running.session() as session:
         found = session.submit_job(job)
-        for meta in session.watch_job(found):
-            if meta["rounds_committed"] >= 12:
-                break
-        logs = session.get_job_logs(found, site="site-1")["logs"]["site-1"]
+        assert any(meta["rounds_committed"] >= 1 for meta in session.watch_job(found))
+        assert becomes(lambda: "round 3\n" in (session.get_job_logs(found, "all")["logs"].get("site-1") or ""))
         assert session.get_job_status(found) == "RUNNING"
-        assert "round 3" in logs
         session.abort_job(found)
 
 
@@ -113,7 +111,7 @@ def test_the_same_token_and_job_give_the_same_job(running: Federation, tmp_path:
         with pytest.raises(JobError) as caught:
             session.submit_job(other, submit_token="once")
         assert caught.value.code == "SUBMIT_TOKEN_CONFLICT"
-        session.wait_for_job(first, timeout=30)
+        session.wait_for_job(first, timeout=60)
         session.delete_job(first)
         with pytest.raises(JobError) as caught:
             session.submit_job(job, submit_token="once")
@@ -143,7 +141,7 @@ def test_a_state_folder_without_its_models_is_not_started_on(tmp_path: Path) -> 
             shutil.rmtree(models)
         running.start("server")
         service = running._services.pop("server")
-        assert service.wait(20) != 0
+        assert service.wait(60) != 0
         assert "is missing" in running.log("server")
 
 

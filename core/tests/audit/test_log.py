@@ -52,7 +52,7 @@ def test_a_durable_decision_is_below_the_head_when_it_returns_and_others_soon_af
         assert head is not None
         assert head.seq == 1
         await log.write(decision(2))
-        async with asyncio.timeout(SYNC_AFTER + 5):
+        async with asyncio.timeout(SYNC_AFTER + 60):
             while (head := read_head(tmp_path / "audit")) is not None and head.seq < 2:  # noqa: ASYNC110 - it is a file
                 await asyncio.sleep(0.05)
         await asyncio.to_thread(log.close)

@@ -50,7 +50,7 @@ def ask(kit: Kit, port: int, *, host: str = "127.0.0.1", name: str = "") -> str:
     options = [("grpc.ssl_target_name_override", name)] if name else []
     options.append(("grpc.use_local_subchannel_pool", 1))
     with grpc.secure_channel(f"{host}:{port}", credentials, options) as channel:
-        return channel.unary_unary(METHOD)(b"", timeout=5).decode()
+        return channel.unary_unary(METHOD)(b"", timeout=30).decode()
 
 
 def refused(kit: Kit, port: int, **more: str) -> bool:
@@ -114,9 +114,9 @@ def test_an_expired_certificate_is_refused(provisioned: Path, port: int, forge: 
 def test_nobody_without_certificate_gets_in(provisioned: Path, port: int):
     credentials = grpc.ssl_channel_credentials(load_kit(provisioned / "site-1").root_pem)
     with grpc.secure_channel(f"localhost:{port}", credentials) as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary(METHOD)(b"", timeout=5)
+        channel.unary_unary(METHOD)(b"", timeout=30)
     with grpc.insecure_channel(f"localhost:{port}") as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary(METHOD)(b"", timeout=5)
+        channel.unary_unary(METHOD)(b"", timeout=30)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_one_that_runs_away_from_process_to_process_is_ended(launcher, start, li
     handle = start(code, str(life.path))
     assert life.hear(PATIENCE) == "here"
     launcher.stop(handle, grace=0.1)
-    assert life.ended(1)
+    assert life.ended(PATIENCE)
 
 
 def test_one_that_allocates_without_end_meets_its_limit(launcher, start) -> None:
