@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import os
 import pty
 import re
@@ -21,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from flpoc.ports import is_free
+from machine.ports import free_port
 
 if TYPE_CHECKING:
     from flpoc.session import Session
@@ -50,17 +48,6 @@ TRAIN = """
             metrics={"accuracy": 0.1 * (model.current_round + 1), "loss": 2.0},
         ))
 """
-
-
-#: Each in its turn.
-_PLACES = itertools.cycle(range(250))
-
-
-def free_port() -> int:
-    """A port that no other tester takes, and that the system gives to no connection: not even while nobody listens."""
-    tester = int(os.environ.get("FLPOC_POC_PORT", "8002")) - 8002  # 50 ports further than the one before
-    first = 20_000 + 5 * tester % 12_000
-    return next(port for place in _PLACES if is_free(port := first + place))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import attrs
 import pytest
+from machine.ports import free_port
 
 from flpoc.errors import EXIT_STATUS
 
@@ -182,12 +182,6 @@ def _state(path: Path) -> tuple[Any, ...]:
     found = path.lstat()
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(found.st_mode) else ""
     return (oct(found.st_mode), digest, os.readlink(path) if path.is_symlink() else "")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def interrupted(user: User, *words: str, after: float, **more: Any) -> tuple[int, str, str]:

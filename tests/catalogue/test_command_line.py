@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from machine.ports import free_port
 
-from .conftest import RUN, User, free_port, interrupted, snapshot
+from .conftest import RUN, User, interrupted, snapshot
 
 # -- words
 

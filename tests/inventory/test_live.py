@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import click
 import pytest
+from machine.ports import free_port
 
 from flpoc.cli.call import Call
 from flpoc.cli.main import COMMANDS, main
@@ -93,14 +94,9 @@ def project_file(port: int) -> str:
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Said]]:
     """All steps, taken once; nothing of it is left running."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("walk")
     (folder / "home").mkdir()
-    (folder / "home" / "project.yml").write_text(project_file(port), encoding="utf-8")
+    (folder / "home" / "project.yml").write_text(project_file(free_port()), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         for name in [
             name

@@ -25,7 +25,8 @@ from flpoc.models.tensors import write_tensors
 from flpoc.provision.building import provision
 from flpoc.provision.project_rules import sample_project
 
-from .federation import Federation, free_port, write_job
+from .federation import Federation, write_job
+from .ports import free_port
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "flpoc-clip" / "src"
 #: Bytes that no other file has.

@@ -54,8 +54,8 @@ ENDLESS = """
 """
 
 
-#: The promise, on a machine whose processors and disk others want, too.
-ONE_SECOND = 10.0
+#: The promise is one second; a machine whose processors and disk others want, too, may need more.
+SOON = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_site_is_cut_off_within_a_second_and_its_agent_ends_and_says_why(
     assert serial_of(kit) in revoked.object
     (cut,) = records(running, "server", "cut off")
     assert (cut.principal.name, cut.outcome, cut.reason) == ("site-4", "deny", why)
-    assert seconds_between(running, "Revoke", "cut off") < ONE_SECOND
+    assert seconds_between(running, "Revoke", "cut off") < SOON
     assert why in records(running, "site-4", "Connect")[-1].reason
     # the others were told, and wrote it down
     assert becomes(lambda: bool(records(running, "site-1", "revoke")))
@@ -173,7 +173,7 @@ def test_of_a_site_with_two_certificates_one_goes_and_the_other_stays(
         assert next(iter(stream)).project
         admin.revoke_certificate(serial_of(old))
         assert stream.ended()[-1] is grpc.StatusCode.PERMISSION_DENIED
-        assert seconds_between(running, "Revoke", "cut off") < ONE_SECOND
+        assert seconds_between(running, "Revoke", "cut off") < SOON
         assert first.status() is grpc.StatusCode.PERMISSION_DENIED
         newer = Stream(second)
         assert next(iter(newer)).project

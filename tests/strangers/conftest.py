@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from machine.ports import free_port
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,9 +100,7 @@ def link(package: str, into: Path) -> None:
 
 def project(sites: int, *, launcher: str = "local", plugins: Sequence[str] = ("local",), **more: str) -> str:
     """A project file with a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = {"name": "server", "type": "server", "org": "acme", "fed_learn_port": port, "default_host": "localhost"}
     admin = {"name": "admin@acme.org", "type": "admin", "org": "acme", "role": "project_admin"}
     clients = [{"name": f"site-{number}", "type": "client", "org": "acme"} for number in range(1, sites + 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import select
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from flpoc.ports import is_free
+from machine.ports import free_port
 
 RUN = "import sys; from flpoc.cli.main import main; sys.exit(main())"
 
@@ -129,16 +127,6 @@ def all_processes() -> Iterator[tuple[int, str]]:
                 yield int(folder.name), f"{words}\0{os.readlink(folder / 'cwd')}"
             except OSError:
                 continue  # it has just ended, or is none of ours
-
-
-#: Of the ports that this tester's proofs of concept may have, those that none takes by itself; each in its turn.
-_SPARE = itertools.cycle(range(25, 50))
-
-
-def free_port() -> int:
-    """A port that no other tester takes, and that the system gives to no connection."""
-    first = int(os.environ.get("FLPOC_POC_PORT", "8002"))
-    return next(port for place in _SPARE if is_free(port := first + place))
 
 
 @pytest.fixture
