@@ -30,6 +30,7 @@ class Call:
         dispatched: A command was found and its words were right.
         unknown_format: The user asked for a format that nobody offers.
         connection: The connection of the console that the command is given in; None elsewhere.
+        interrupted: Ctrl-C was pressed while it ran.
         parted: Who interrupted the command was told what goes on without it.
     """
 
@@ -39,6 +40,7 @@ class Call:
     dispatched: bool = False
     unknown_format: bool = False
     connection: Connection | None = None
+    interrupted: bool = False
     parted: bool = False
     _plugins: Plugins | None = attrs.field(default=None, init=False)
     _formatter: Formatter | None = attrs.field(default=None, init=False)

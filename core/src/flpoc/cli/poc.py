@@ -192,10 +192,11 @@ def _said_what_runs(call: Call, folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if life.is_running(folder, call.plugins):
-            call.part(
-                "What was started goes on. To wait until it is ready: flpoc poc start. To end it: flpoc poc stop."
-            )
+        with contextlib.suppress(Exception):  # whatever Ctrl-C has cut off is missing here
+            if life.is_running(folder, call.plugins):
+                call.part(
+                    "What was started goes on. To wait until it is ready: flpoc poc start. To end it: flpoc poc stop."
+                )
         raise
 
 

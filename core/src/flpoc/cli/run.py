@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -52,7 +54,8 @@ def run(line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
     # gRPC would write its own lines about a handshake that failed; what is wrong is said once, in words
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     call = Call()
-    return settled(call, lambda: _carry_out(call, line, commands))
+    with _noting_interrupts(call):
+        return settled(call, lambda: _carry_out(call, line, commands))
 
 
 def settled(call: Call, act: Callable[[], Any]) -> int:
@@ -74,7 +77,35 @@ def settled(call: Call, act: Callable[[], Any]) -> int:
             return READER_GONE
         return _fail(call, error)
     except Exception as error:  # noqa: BLE001 - the last line of defence; each becomes a code
-        return _fail(call, error)
+        # whatever else Ctrl-C has brought about, e.g. what could not be stopped, is worth saying
+        known = isinstance(error, (FlpocError, OSError, click.ClickException))
+        return INTERRUPTED if call.interrupted and not known else _fail(call, error)
+
+
+@contextlib.contextmanager
+def _noting_interrupts(call: Call) -> Iterator[None]:
+    """Remember that Ctrl-C was pressed: it can come out as any error.
+
+    An import that it cuts off leaves half of a package, and compiled modules
+    raise an error of their own instead.
+    """
+
+    def note(number: int, frame: Any) -> None:
+        call.interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored, or somebody else's
+        return
+    try:
+        signal.signal(signal.SIGINT, note)
+    except ValueError:  # in another thread than the main one, where no signal comes
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> Any:
