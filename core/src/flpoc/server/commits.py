@@ -104,4 +104,4 @@ def _sweep(what: Commitment, files: JobFiles, keep_rounds: bool) -> None:
     """Delete what the committed round has made superfluous."""
     if not what.commit.keep:
         files.drop_updates(what.commit.round)
-    files.drop_models({*what.files}, what.commit.round if keep_rounds else None)
+    files.drop_models({*what.files}, what.commit.round, earlier=not keep_rounds)

@@ -64,16 +64,25 @@ class JobFiles:
     def drop_updates(self, round_number: int) -> None:
         shutil.rmtree(self.folder / "updates" / str(round_number), ignore_errors=True)
 
-    def drop_models(self, keep: Collection[Path], round_number: int | None = None) -> None:
-        """Delete all models except those to *keep*, or all others of one round; also what a crash left half renamed."""
-        for path in (self.folder / "models").glob("*" if round_number is None else f"{round_number}.*"):
-            if path not in keep:
-                path.unlink(missing_ok=True)
-        for path in (self.folder / "models").glob("*.state"):  # of earlier rounds, also where their models are kept
-            if path not in keep:
+    def drop_models(self, keep: Collection[Path], committed: int, *, earlier: bool) -> None:
+        """Delete the models of the *committed* round except those to *keep*, and if *earlier* those before it.
+
+        States of aggregators go in any case. What a later round has is just
+        being made, while this one is written.
+        """
+        for path in (self.folder / "models").glob("*"):
+            number = _round_of(path)
+            if number > committed or path in keep:
+                continue
+            if earlier or number == committed or path.suffix == ".state":
                 path.unlink(missing_ok=True)
 
     def drop_working_files(self) -> None:
         """Delete what only a running job needs."""
         for name in ("models", "updates", "run", "job", "launches"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def _round_of(path: Path) -> int:
+    number = path.name.partition(".")[0]
+    return int(number) if number.lstrip("-").isdecimal() else -1
