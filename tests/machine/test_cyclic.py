@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catalogue.attack import becomes
 
 from flpoc.models.tensors import TensorFile
 
@@ -178,6 +179,21 @@ def test_no_model_of_a_visit_is_left_beside_those_of_rounds(running: Federation,
     assert meta["status"] == "FINISHED:COMPLETED", meta["cause"]
     found = [digits(results, f"round_{number}.safetensors") for number in range(ROUNDS)]
     assert found == ["123" * (number + 1) for number in range(ROUNDS)]
+
+
+def test_the_model_of_a_visit_that_did_not_end_is_not_kept_as_that_of_a_round(
+    running: Federation, tmp_path: Path
+) -> None:
+    def strike(job: str) -> None:
+        with running.session() as session:
+            assert becomes(lambda: "site-2" in session.get_job_meta(job)["waiting_for"])
+            session.abort_job(job)
+
+    body = "time.sleep(600 if site == 2 and number == 1 else 0)"
+    meta, results = run(running, tmp_path, body, strike=strike, keep_rounds=True)
+    assert meta["status"] == "FINISHED:ABORTED"
+    assert [one.name for one in results.glob("round_*.safetensors")] == ["round_0.safetensors"]
+    assert digits(results) == digits(results, "round_0.safetensors") == "123"
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])

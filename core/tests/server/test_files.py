@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flpoc.server.files import JobFiles
+from flpoc.server.files import JobFiles, round_of
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,6 @@ def test_a_commit_deletes_what_it_makes_superfluous_and_nothing_of_the_round_tha
     later = [files.model(5, "c"), files.state(5, "c")]
     for path in (*kept, *others, *later):
         path.touch()
+    assert [round_of(path) for path in (*others, *later)] == [-1, 3, 3, 4, 5, 5]
     files.drop_models(kept, 4, earlier=earlier)
     assert {path.name for path in (tmp_path / "models").iterdir()} == left

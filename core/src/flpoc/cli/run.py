@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -54,12 +56,40 @@ def run(line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> int:
     # gRPC would write its own lines about a handshake that failed; what is wrong is said once, in words
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     call = Call()
-    with _noting_interrupts(call):
-        return settled(call, lambda: _carry_out(call, line, commands))
+    return settled(call, lambda: _carry_out(call, line, commands))
 
 
 def settled(call: Call, act: Callable[[], Any]) -> int:
     """Run something, write down its report or its failure, and give the exit status."""
+    with _noting_interrupts(call):
+        return _settled(call, act)
+
+
+@contextlib.contextmanager
+def _noting_interrupts(call: Call) -> Iterator[None]:
+    """Remember that Ctrl-C was pressed: it can come out as any error.
+
+    An import that it cuts off leaves half of a package, and compiled modules
+    raise an error of their own instead.
+    """
+    call.interrupted = False
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield  # nothing comes of it
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        call.interrupted = True
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _settled(call: Call, act: Callable[[], Any]) -> int:
     from flpoc.formatting import Report
 
     try:
@@ -80,32 +110,6 @@ def settled(call: Call, act: Callable[[], Any]) -> int:
         # whatever else Ctrl-C has brought about, e.g. what could not be stopped, is worth saying
         known = isinstance(error, (FlpocError, OSError, click.ClickException))
         return INTERRUPTED if call.interrupted and not known else _fail(call, error)
-
-
-@contextlib.contextmanager
-def _noting_interrupts(call: Call) -> Iterator[None]:
-    """Remember that Ctrl-C was pressed: it can come out as any error.
-
-    An import that it cuts off leaves half of a package, and compiled modules
-    raise an error of their own instead.
-    """
-
-    def note(number: int, frame: Any) -> None:
-        call.interrupted = True
-        signal.default_int_handler(number, frame)
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored, or somebody else's
-        return
-    try:
-        signal.signal(signal.SIGINT, note)
-    except ValueError:  # in another thread than the main one, where no signal comes
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _carry_out(call: Call, line: Sequence[str], commands: Sequence[tuple[str, str, str]]) -> Any:

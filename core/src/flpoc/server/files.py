@@ -71,7 +71,7 @@ class JobFiles:
         being made, while this one is written.
         """
         for path in (self.folder / "models").glob("*"):
-            number = _round_of(path)
+            number = round_of(path)
             if number > committed or path in keep:
                 continue
             if earlier or number == committed or path.suffix == ".state":
@@ -83,6 +83,7 @@ class JobFiles:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
-def _round_of(path: Path) -> int:
+def round_of(path: Path) -> int:
+    """The round of a model or state; -1 before the first."""
     number = path.name.partition(".")[0]
     return int(number) if number.lstrip("-").isdecimal() else -1

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 
-from flpoc.server.files import JobFiles
+from flpoc.server.files import JobFiles, round_of
 from flpoc.server.metrics import MetricRecords
 from flpoc.server.result_files import LOGGED_NAME, Results
 from flpoc.server.runs import Run
@@ -40,12 +40,14 @@ async def keep_results(store: Store, run: Run) -> str:
     )
     digest = await asyncio.to_thread(results.write, run.files.results)
     if run.spec.keep_rounds:
-        await asyncio.to_thread(_keep_rounds, run.files)
+        await asyncio.to_thread(_keep_rounds, run.files, run.lineage.committed)
     return digest
 
 
-def _keep_rounds(files: JobFiles) -> None:
+def _keep_rounds(files: JobFiles, committed: int) -> None:
     for path in (files.folder / "models").glob("*.safetensors"):
-        target = files.results / f"round_{path.name.split('.')[0]}.safetensors"
+        if (number := round_of(path)) > committed:
+            continue  # what a task was about that did not come to its end
+        target = files.results / f"round_{number}.safetensors"
         target.unlink(missing_ok=True)
         os.link(path, target)
